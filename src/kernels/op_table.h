@@ -1,0 +1,43 @@
+// One named table of kernels per instruction set. A kernel enqueues nothing itself: Device::Launch
+// does; on a CPU it runs at once on the context's thread pool.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "base/status.h"
+#include "kernels/op_params.h"
+
+namespace ink {
+
+struct OpTable {
+  std::string_view name;  // "reference", "avx2", "avx512"
+  void (*linear)(const LinearParams&, const KernelContext&) noexcept;
+  void (*gather_rows)(const GatherRowsParams&, const KernelContext&) noexcept;
+  void (*rms_norm)(const RmsNormParams&, const KernelContext&) noexcept;
+  void (*add)(const AddParams&, const KernelContext&) noexcept;
+  void (*scale)(const ScaleParams&, const KernelContext&) noexcept;
+  void (*softcap)(const SoftcapParams&, const KernelContext&) noexcept;
+  void (*glu)(const GluParams&, const KernelContext&) noexcept;
+  void (*rope)(const RopeParams&, const KernelContext&) noexcept;
+  void (*kv_store)(const KvStoreParams&, const KernelContext&) noexcept;
+  void (*attention)(const AttentionParams&, const KernelContext&) noexcept;
+  void (*moe_route)(const MoeRouteParams&, const KernelContext&) noexcept;
+  void (*moe_experts)(const MoeExpertsParams&, const KernelContext&) noexcept;
+};
+
+/// Workspace that a Linear of any weight type needs: packed activations, with their scales and sums.
+size_t LinearWorkspaceBytes(int64_t num_rows, int64_t cols);
+
+/// Workspace of MoeExperts.
+size_t MoeWorkspaceBytes(int64_t num_tokens, int64_t dim, int64_t ffn_dim, int num_experts,
+                         int top_k);
+
+/// The CPU tables this machine can run, best first; "reference" is always the last.
+std::span<const OpTable* const> CpuOpTables();
+
+/// The table called `name`, the best one when `name` is empty. Errors: kInvalidArgument naming the
+/// tables that exist here.
+Result<const OpTable*> FindCpuOpTable(std::string_view name);
+
+}  // namespace ink
