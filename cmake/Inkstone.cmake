@@ -8,6 +8,7 @@ endif()
 
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
+find_package(nlohmann_json REQUIRED)  # sampling, formats, text, serve
 
 add_library(ink_flags INTERFACE)
 target_include_directories(ink_flags INTERFACE "${PROJECT_SOURCE_DIR}/src")
