@@ -333,7 +333,7 @@ class IndexSax : public StrictSax {
     return true;
   }
   bool start_array(size_t) override {
-    if (InMap() || depth_ == 0 || depth_ == kMaxDepth) return Refuse("an array");
+    if (MustBeMap() || depth_ == kMaxDepth) return Refuse("an array");
     ++depth_;
     return true;
   }
@@ -352,9 +352,9 @@ class IndexSax : public StrictSax {
 
  private:
   bool InMap() const { return in_map_ && depth_ == 2; }
-  bool Skip(const std::string& what) {
-    return InMap() || depth_ == 0 || (depth_ == 1 && key_ == "weight_map") ? Refuse(what) : true;
-  }
+  // Where only an object may stand: the document itself, and the value of weight_map.
+  bool MustBeMap() const { return InMap() || depth_ == 0 || (depth_ == 1 && key_ == "weight_map"); }
+  bool Skip(const std::string& what) { return MustBeMap() ? Refuse(what) : true; }
 
   size_t depth_ = 0;
   bool in_map_ = false;
