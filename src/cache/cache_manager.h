@@ -28,7 +28,8 @@ struct CacheConfig {
   BlockHashFn hash = &XxBlockHash;
 };
 
-/// What one sequence holds. Plain data owned by the sequence's record; only CacheManager changes it.
+/// What one sequence holds. Plain data owned by the sequence's record; only CacheManager changes
+/// it.
 struct SequenceCache {
   std::vector<BlockTable> tables;  // [num_groups]; empty while nothing is held
   bool on_host = false;            // the ids are host blocks
@@ -130,7 +131,7 @@ class CacheManager {
 
  private:
   explicit CacheManager(const CacheConfig& config);
-  BlockId AllocateBlock(int32_t g);
+  BlockId AllocateBlock(int32_t g, std::vector<BlockOp>* ops);
   bool MakeWritable(int32_t g, BlockTable& table, int64_t index, std::vector<BlockOp>* ops);
   bool IsCheckpoint(int64_t position, int64_t num_prompt_tokens) const;
   void CutTables(SequenceCache& sequence, int64_t num_tokens);

@@ -19,9 +19,7 @@ class IdSet {
   /// `id` must be absent (Insert) or present (Erase), and below the limit.
   void Insert(int64_t id);
   void Erase(int64_t id);
-  bool Contains(int64_t id) const {
-    return (levels_[0][id / 64] >> (id % 64)) & 1;
-  }
+  bool Contains(int64_t id) const { return (levels_[0][id / 64] >> (id % 64)) & 1; }
   /// The smallest id, or -1 when empty.
   int64_t Min() const;
   int64_t size() const { return size_; }

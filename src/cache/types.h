@@ -60,6 +60,7 @@ enum class BlockOpKind : uint8_t {
   kCopy,     // device block src -> device block dst
   kSwapOut,  // device block src -> host block dst
   kSwapIn,   // host block src -> device block dst
+  kRelease,  // device blocks [src, src + count): their memory goes to another group; drop the pages
 };
 
 /// One memory operation for the runner. A step's operations are carried out strictly in order and
@@ -69,6 +70,7 @@ struct BlockOp {
   int32_t group = 0;
   BlockId src = kNullBlock;
   BlockId dst = kNullBlock;
+  int32_t count = 1;
 
   bool operator==(const BlockOp&) const = default;
 };

@@ -63,8 +63,8 @@ struct SequenceRequest {
 /// tokens(id)[start ...] followed by num_draft_tokens drafts that the engine supplies.
 struct ScheduledSequence {
   SequenceId id = 0;
-  int64_t start = 0;           // tokens computed before this step; 0: recurrent state begins zeroed
-  int32_t num_tokens = 0;      // drafts included
+  int64_t start = 0;       // tokens computed before this step; 0: recurrent state begins zeroed
+  int32_t num_tokens = 0;  // drafts included
   int32_t num_draft_tokens = 0;
   /// The chunk ends with the last known token: its logits (and those of each draft) are needed.
   bool needs_logits = false;
@@ -126,7 +126,8 @@ class Scheduler {
   /// limits), out of memory (could never fit; the message shows the arithmetic), unavailable
   /// (queue full). O(prompt).
   Status Add(SequenceRequest request);
-  /// Marks a sequence; the next Schedule removes it, whatever its state. Not found if unknown. O(1).
+  /// Marks a sequence; the next Schedule removes it, whatever its state. Not found if unknown.
+  /// O(1).
   Status Cancel(SequenceId id);
   /// Removes a sequence now; it is reported in the next output. O(its blocks).
   Status Finish(SequenceId id);
@@ -171,7 +172,7 @@ class Scheduler {
   std::span<const BlockId> block_table(SequenceId id, int32_t group) const;
   bool IsRunning(SequenceId id) const;
 
-  /// Something to schedule or to report: the engine may sleep when false. O(1) amortized.
+  /// Something to schedule or to report: the engine may sleep when false. O(running).
   bool HasWork() const;
   SchedulerStats stats() const;
   const CacheManager& cache() const { return *cache_; }
@@ -198,6 +199,9 @@ class Scheduler {
     SequenceCache cache;
     State state = State::kWaiting;
     bool cancel = false;
+    bool paused = false;  // nothing to do until Append
+    /// Logits of tokens before this one were available at some time, whatever was dropped since.
+    int64_t num_computed_once = 0;
     int32_t drafts_wanted = 0;
     int64_t recompute_tokens = 0;  // rolled back with a recurrent checkpoint; decode-sized work
     // The step being run; pending_tokens == 0 when there is none.
@@ -211,10 +215,7 @@ class Scheduler {
     Rank rank;
 
     int64_t uncomputed() const { return static_cast<int64_t>(tokens.size()) - num_computed; }
-    bool idle() const { return uncomputed() == 0; }
-    bool is_decode() const {
-      return uncomputed() > 0 && uncomputed() <= 1 + recompute_tokens;
-    }
+    bool is_decode() const { return !paused && uncomputed() <= 1 + recompute_tokens; }
   };
 
   Scheduler(const SchedulerConfig& config, std::unique_ptr<SchedulerPolicy> policy,
@@ -231,7 +232,9 @@ class Scheduler {
   Status TruncateImpl(SequenceId id, int64_t n);
   Status ForkImpl(SequenceId parent, SequenceId child);
 
+  Record& NewRecord(PolicyEntry entry);
   void Remove(Record& record);
+  void DropState(Record& record);
   void LeaveRunning(Record& record);
   void MakeWaiting(Record& record);
 
@@ -241,12 +244,16 @@ class Scheduler {
   void PreemptForWaiting(SchedulerOutput& out);
   void ScheduleDecodes(int64_t& budget, SchedulerOutput& out);
   void SchedulePrefills(int64_t& budget, SchedulerOutput& out);
+  int64_t max_chunk() const;
   int64_t ChunkSize(const Record& record, int64_t budget) const;
+  void AdmissionNeed(const Record& record);
   bool TryAdmit(Record& record, SchedulerOutput& out);
+  bool AdmitOnce(Record& record, SchedulerOutput& out);
   bool TryDrafts(Record& record, int64_t base, int64_t drafts, SchedulerOutput& out);
   bool ReserveOrPreempt(Record& record, int64_t to, bool decode, SchedulerOutput& out);
-  Record* PickVictim(const Record& record) const;
-  bool GiveUpAlone(Record& record, SchedulerOutput& out);
+  Record* WorstPaused() const;
+  Record* PickVictim() const;
+  void GiveUpAlone(Record& record, SchedulerOutput& out);
   void Preempt(Record& record, SchedulerOutput& out);
   void Emit(Record& record, int64_t base, int64_t drafts, SchedulerOutput& out);
 
@@ -260,12 +267,12 @@ class Scheduler {
   std::vector<Record*> running_;
   int64_t num_running_ = 0;
   int64_t num_swapped_ = 0;
-  int64_t num_idle_running_ = 0;
   std::vector<SequenceId> to_cancel_;
   std::vector<SequenceId> finished_;
   uint64_t next_arrival_ = 0;
   int64_t step_ = 0;
-  std::vector<int64_t> need_;  // scratch of TryAdmit
+  bool no_admission_ = false;  // blocks ran out in this step: what was freed is spoken for
+  std::vector<int64_t> need_;  // result of AdmissionNeed
   SchedulerStats totals_;
 };
 

@@ -16,14 +16,14 @@ using SequenceId = uint64_t;
 /// What a policy knows of one sequence. Its address is stable from Register to Forget.
 struct PolicyEntry {
   SequenceId id = 0;
-  uint64_t arrival = 0;  // order of Add; unique
-  int32_t priority = 0;  // higher runs earlier (policy "priority")
-  std::string key;       // who pays (policy "fair")
-  uint32_t weight = 1;   // share of the key, 1..kMaxWeight; the latest request's counts
+  uint64_t arrival = 0;   // order of Add; unique
+  int32_t priority = 0;   // higher runs earlier (policy "priority")
+  std::string key;        // who pays (policy "fair")
+  uint32_t weight = 1;    // share of the key, 1..kMaxWeight; the latest request's counts
   int32_t key_slot = -1;  // for the policy's own use
 };
 
-inline constexpr uint32_t kMaxWeight = 1u << 20;
+inline constexpr uint32_t kMaxWeight = 1024;
 
 /// Position in the order of service; smaller is served first and preempted last.
 struct Rank {
