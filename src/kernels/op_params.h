@@ -147,8 +147,8 @@ struct RopeParams {
 /// The paged cache of one layer: block b of K at k + b * k_block_bytes, likewise V.
 ///
 /// Within a block, heads follow each other (k_head_bytes, v_head_bytes apart; at least KvHeadBytes,
-/// multiples of 64). K of one head is stored transposed so that a vector holds one dimension of many
-/// keys, V by token; fractions round up:
+/// multiples of 64). K of one head is stored transposed so that a vector holds one dimension of
+/// many keys, V by token; fractions round up:
 ///   f32, f16: K [head_dim][32 tokens], V [32 tokens][head_dim];
 ///   bf16:  pairs, which one step of a bf16 dot product adds: K [head_dim/2][32 tokens][2] (a last
 ///          odd dimension is paired with zeros), V [32 tokens/2][head_dim][2];
@@ -204,15 +204,16 @@ struct SequenceSpan {
 ///   s[j] = sum over d = 0, 1, .. of q[d] * K[d][j], one chain; c = scale * log2(e);
 ///   with softcap: s[j] = softcap * tanh(s[j] * (scale / softcap)) and c = log2(e) instead;
 ///   per partition of 256 positions: m = max s, p[j] = 2^((s[j] - m) * c), +0 where that is below
-///   2^-125; l = sum of p in 16 interleaved partial sums (lane j % 16, ascending), folded 8, 4, 2, 1;
-///   o[d] = chain of p[j] * V[j][d] over ascending j;
-///   partitions merge ascending from M = -inf, L = 0, O = 0: M' = max(M, m), a = 2^((M - M') * c),
-///   b = 2^((m - M') * c), L = fma(L, a, l * b), O = fma(O, a, o * b).
-/// The result is O / L, zeros for a query that sees no key. Masked keys have p = +0; partitions with
-/// no visible key are skipped.
+///   2^-125; l = sum of p in 16 interleaved partial sums (lane j % 16, ascending), folded 8, 4, 2,
+///   1; o[d] = chain of p[j] * V[j][d] over ascending j; partitions merge ascending from M = -inf,
+///   L = 0, O = 0: M' = max(M, m), a = 2^((M - M') * c), b = 2^((m - M') * c), L = fma(L, a, l *
+///   b), O = fma(O, a, o * b).
+/// The result is O / L, zeros for a query that sees no key. Masked keys have p = +0; partitions
+/// with no visible key are skipped.
 ///
 /// Exception: AVX-512 multiplies bf16 K and V as bf16 (vdpbf16ps, pairs of d, pairs of j), with q
-/// and p rounded to bf16 and l the sum of the rounded p: twice the rate, an error like the storage's.
+/// and p rounded to bf16 and l the sum of the rounded p: twice the rate, an error like the
+/// storage's.
 struct AttentionParams {
   const float* q = nullptr;  // [num_tokens, num_heads, head_dim], row stride q_stride
   float* out = nullptr;      // [num_tokens, num_heads, head_dim], row stride out_stride
@@ -223,10 +224,10 @@ struct AttentionParams {
   const int32_t* block_tables = nullptr;  // [num_seqs, block_table_stride]
   int64_t block_table_stride = 0;
   KvLayerView cache;
-  int num_heads = 0;           // a multiple of cache.num_kv_heads
-  float scale = 1.0f;          // > 0
-  float softcap = 0;           // 0: none
-  int64_t sliding_window = 0;  // a query at position p sees keys > p - window; 0: all
+  int num_heads = 0;             // a multiple of cache.num_kv_heads
+  float scale = 1.0f;            // > 0
+  float softcap = 0;             // 0: none
+  int64_t sliding_window = 0;    // a query at position p sees keys > p - window; 0: all
   const float* sinks = nullptr;  // [num_heads] extra logits that take part in L only, or null
 };
 

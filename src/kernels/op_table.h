@@ -26,12 +26,12 @@ struct OpTable {
   void (*moe_experts)(const MoeExpertsParams&, const KernelContext&) noexcept;
 };
 
-/// Workspace that a Linear of any weight type needs: packed activations, with their scales and sums.
-size_t LinearWorkspaceBytes(int64_t num_rows, int64_t cols);
+/// Workspace that a Linear needs: packed activations, with their scales and sums. Depends on
+/// num_rows, cols and the weights' types; pointers may still be null.
+size_t LinearWorkspaceBytes(const LinearParams& params);
 
 /// Workspace of MoeExperts.
-size_t MoeWorkspaceBytes(int64_t num_tokens, int64_t dim, int64_t ffn_dim, int num_experts,
-                         int top_k);
+size_t MoeWorkspaceBytes(const MoeExpertsParams& params);
 
 /// The CPU tables this machine can run, best first; "reference" is always the last.
 std::span<const OpTable* const> CpuOpTables();

@@ -1,0 +1,298 @@
+// The multiplications. One tile is 2 (or 1) panels times 8 (4, 2, 1) activation rows: 16 vector
+// accumulators, which covers the latency of vpdpbusd and vfmadd (4 to 5 cycles, two a cycle), and
+// per step 2 loads of weights and 8 broadcasts for 16 multiplications: 5 of 8 cycles of the load
+// ports. A second set of accumulators (float, or int32 after the scales) does not fit beside it and
+// lives in L1: one load and one store per 8 multiplications, on ports that are free.
+#include "kernels/cpu/avx512/linear.h"
+#include "kernels/cpu/avx512/simd.h"
+
+namespace ink::avx512 {
+namespace {
+
+struct IntTile {
+  const uint8_t* codes[kPanelsPerStep];
+  const float* d[kPanelsPerStep];
+  const float* m[kPanelsPerStep];
+  const int32_t* scales[kPanelsPerStep];
+  const int32_t* min_pairs[kPanelsPerStep];
+  const int8_t* q;          // [group of 4][T][4]
+  const float* dx;          // kScale32: [block][T]; kScale256: [T]
+  const int32_t* neg_sums;  // kScale32: [block][T]; kScale256: [group of 16][T]
+  const float* scaled_sums;
+  const int32_t* sum_pairs;
+  int zero_shift;
+  int blocks;  // of 32 columns
+};
+
+// `kSteps` groups of 4 columns from group `first`.
+template <int kP, int kT, int kSteps>
+INK_INLINE void MultiplyGroups(const IntTile& tile, int first, __m512i (&sum)[kP][kT]) {
+  Unroll<kSteps>([&](auto step) INK_INLINED {
+    __m512i w[kP];
+    Unroll<kP>([&](auto p) INK_INLINED {
+      constexpr int i = decltype(p)::value;
+      w[i] = LoadInt(tile.codes[i] + (first + step.value) * 64);
+    });
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int j = decltype(t)::value;
+      __m512i x = Broadcast32(tile.q + ((first + step.value) * kT + j) * 4);
+      Unroll<kP>([&](auto p)
+                     INK_INLINED { Dot4(sum[decltype(p)::value][j], w[decltype(p)::value], x); });
+    });
+  });
+}
+
+template <int kP, int kT, bool kMin>
+void Scale32Tile(const IntTile& tile, float* __restrict acc) {
+  const __m128i shift = _mm_cvtsi32_si128(tile.zero_shift);
+  for (int b = 0; b < tile.blocks; ++b) {
+    __m512i sum[kP][kT];
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int j = decltype(t)::value;
+      __m512i start = kMin ? _mm512_setzero_si512()
+                           : _mm512_sll_epi32(Broadcast32(tile.neg_sums + b * kT + j), shift);
+      Unroll<kP>([&](auto p) INK_INLINED { sum[decltype(p)::value][j] = start; });
+    });
+    MultiplyGroups<kP, kT, 8>(tile, b * 8, sum);
+    Unroll<kP>([&](auto p) INK_INLINED {
+      constexpr int i = decltype(p)::value;
+      __m512 d = _mm512_load_ps(tile.d[i] + b * 16);
+      Unroll<kT>([&](auto t) INK_INLINED {
+        constexpr int j = decltype(t)::value;
+        float* at = acc + (j * kP + i) * 16;
+        __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(tile.dx[b * kT + j]));
+        __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][j]), scale, _mm512_load_ps(at));
+        if constexpr (kMin) {
+          y = _mm512_fmadd_ps(_mm512_load_ps(tile.m[i] + b * 16),
+                              _mm512_set1_ps(tile.scaled_sums[b * kT + j]), y);
+        }
+        _mm512_store_ps(at, y);
+      });
+    });
+  }
+}
+
+// kGroups integer scales per 256 columns, with a min per group (kMin) or a zero point.
+template <int kP, int kT, int kGroups, bool kMin>
+void Scale256Tile(const IntTile& tile, float* __restrict acc) {
+  constexpr bool kKeep = kP * kT <= 8;  // totals in registers
+  const __m128i shift = _mm_cvtsi32_si128(tile.zero_shift);
+  alignas(64) int32_t memory[kKeep ? 16 : kP * kT * 16];
+  __m512i total[kKeep ? kP : 1][kKeep ? kT : 1];
+  Unroll<kP>([&](auto p) INK_INLINED {
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int i = decltype(p)::value, j = decltype(t)::value;
+      if constexpr (kKeep) {
+        total[i][j] = _mm512_setzero_si512();
+      } else {
+        _mm512_store_si512(memory + (i * kT + j) * 16, _mm512_setzero_si512());
+      }
+    });
+  });
+  for (int g = 0; g < kGroups; ++g) {
+    __m512i sum[kP][kT];
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int j = decltype(t)::value;
+      __m512i start = _mm512_setzero_si512();
+      if constexpr (!kMin) {
+        if constexpr (kGroups == 16) {
+          start = Broadcast32(tile.neg_sums + g * kT + j);
+        } else {
+          start = _mm512_add_epi32(Broadcast32(tile.neg_sums + (2 * g) * kT + j),
+                                   Broadcast32(tile.neg_sums + (2 * g + 1) * kT + j));
+        }
+        start = _mm512_sll_epi32(start, shift);
+      }
+      Unroll<kP>([&](auto p) INK_INLINED { sum[decltype(p)::value][j] = start; });
+    });
+    MultiplyGroups<kP, kT, 64 / kGroups>(tile, g * (64 / kGroups), sum);
+    Unroll<kP>([&](auto p) INK_INLINED {
+      constexpr int i = decltype(p)::value;
+      __m512i scale = LoadInt(tile.scales[i] + g * 16);
+      Unroll<kT>([&](auto t) INK_INLINED {
+        constexpr int j = decltype(t)::value;
+        __m512i scaled = _mm512_mullo_epi32(sum[i][j], scale);
+        if constexpr (kKeep) {
+          total[i][j] = _mm512_add_epi32(total[i][j], scaled);
+        } else {
+          int32_t* at = memory + (i * kT + j) * 16;
+          _mm512_store_si512(at, _mm512_add_epi32(scaled, _mm512_load_si512(at)));
+        }
+      });
+    });
+  }
+  Unroll<kP>([&](auto p) INK_INLINED {
+    constexpr int i = decltype(p)::value;
+    __m512 d = _mm512_load_ps(tile.d[i]);
+    __m512i mins[kT];
+    if constexpr (kMin) {
+      Unroll<kT>([&](auto t) INK_INLINED { mins[decltype(t)::value] = _mm512_setzero_si512(); });
+      Unroll<kGroups / 2>([&](auto pair) INK_INLINED {
+        __m512i m = LoadInt(tile.min_pairs[i] + pair.value * 16);
+        Unroll<kT>([&](auto t) INK_INLINED {
+          constexpr int j = decltype(t)::value;
+          Dot2(mins[j], m, Broadcast32(tile.sum_pairs + pair.value * kT + j));
+        });
+      });
+    }
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int j = decltype(t)::value;
+      float* at = acc + (j * kP + i) * 16;
+      __m512i whole;
+      if constexpr (kKeep) {
+        whole = total[i][j];
+      } else {
+        whole = _mm512_load_si512(memory + (i * kT + j) * 16);
+      }
+      __m512 dx = _mm512_set1_ps(tile.dx[j]);
+      __m512 y =
+          _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), _mm512_mul_ps(d, dx), _mm512_load_ps(at));
+      if constexpr (kMin) {
+        y = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(mins[j]),
+                             _mm512_mul_ps(_mm512_load_ps(tile.m[i]), dx), y);
+      }
+      _mm512_store_ps(at, y);
+    });
+  });
+}
+
+struct FloatTile {
+  const std::byte* codes[kPanelsPerStep];
+  const std::byte* x;  // [column][T], or [column pair][T][2]
+  int steps;           // columns, or pairs of columns
+};
+
+// `kBf16`: pairs of bfloat16 instead of floats; both move 64 bytes of weights per step.
+template <int kP, int kT, bool kBf16>
+void FloatsTile(const FloatTile& tile, float* acc) {
+  __m512 sum[kP][kT];
+  Unroll<kP>([&](auto p) INK_INLINED {
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int i = decltype(p)::value, j = decltype(t)::value;
+      sum[i][j] = _mm512_load_ps(acc + (j * kP + i) * 16);
+    });
+  });
+  const std::byte* x = tile.x;
+  for (int k = 0; k < tile.steps; ++k, x += kT * 4) {
+    __m512i w[kP];
+    Unroll<kP>([&](auto p) INK_INLINED {
+      constexpr int i = decltype(p)::value;
+      const std::byte* from = tile.codes[i] + k * 64;
+      if constexpr (kT == 1) {
+        _mm_prefetch(reinterpret_cast<const char*>(from) + 4096, _MM_HINT_T0);
+      }
+      w[i] = LoadInt(from);
+    });
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int j = decltype(t)::value;
+      __m512i b = Broadcast32(x + j * 4);
+      Unroll<kP>([&](auto p) INK_INLINED {
+        constexpr int i = decltype(p)::value;
+        if constexpr (kBf16) {
+          DotBf16(sum[i][j], w[i], b);
+        } else {
+          sum[i][j] = _mm512_fmadd_ps(_mm512_castsi512_ps(w[i]), _mm512_castsi512_ps(b), sum[i][j]);
+        }
+      });
+    });
+  }
+  Unroll<kP>([&](auto p) INK_INLINED {
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int i = decltype(p)::value, j = decltype(t)::value;
+      _mm512_store_ps(acc + (j * kP + i) * 16, sum[i][j]);
+    });
+  });
+}
+
+template <int kP, int kT>
+void IntTileOf(const PanelFormat& f, const IntTile& tile, float* acc) {
+  if (f.kind == PanelKind::kScale32) {
+    f.has_min ? Scale32Tile<kP, kT, true>(tile, acc) : Scale32Tile<kP, kT, false>(tile, acc);
+  } else if (f.groups == 8) {
+    f.has_min ? Scale256Tile<kP, kT, 8, true>(tile, acc)
+              : Scale256Tile<kP, kT, 8, false>(tile, acc);
+  } else {
+    f.has_min ? Scale256Tile<kP, kT, 16, true>(tile, acc)
+              : Scale256Tile<kP, kT, 16, false>(tile, acc);
+  }
+}
+
+template <int kP>
+void AccumulatePanels(const PanelFormat& f, const UnpackedPanel* panels, int cols,
+                      const LinearWorkspace& w, int64_t segment, int64_t num_rows, int64_t row0,
+                      int64_t num, float* acc) {
+  const bool is_int = f.code_bits > 0;
+  const bool is_bf16 = f.kind == PanelKind::kBfloat16;
+  const bool per32 = f.kind == PanelKind::kScale32;
+  IntTile ints;
+  FloatTile floats;
+  for (int p = 0; p < kP; ++p) {
+    ints.codes[p] = static_cast<const uint8_t*>(panels[p].codes);
+    ints.d[p] = panels[p].d;
+    ints.m[p] = panels[p].m;
+    ints.scales[p] = panels[p].scales;
+    ints.min_pairs[p] = panels[p].min_pairs;
+    floats.codes[p] = static_cast<const std::byte*>(panels[p].codes);
+  }
+  ints.zero_shift = f.zero_shift < 0 ? 0 : f.zero_shift;
+  ints.blocks = cols / 32;
+  floats.steps = is_bf16 ? (cols + 1) / 2 : cols;
+  const PackedInts& packed = per32 ? w.ints32 : w.ints256;
+  const PackedFloats& packed_floats = is_bf16 ? w.bfloats : w.floats;
+  for (int64_t row = row0; row < row0 + num;) {
+    int64_t at = segment * num_rows + row;
+    if (is_int) {
+      ints.q = packed.codes + at * kSegmentCols;
+      ints.dx = packed.scales + at * (per32 ? 8 : 1);
+      ints.neg_sums = packed.negative_sums + at * (per32 ? 8 : 16);
+      ints.scaled_sums = per32 ? packed.scaled_sums + at * 8 : nullptr;
+      if (!per32) {
+        ints.sum_pairs = f.groups == 8 ? packed.sum_pairs32 + at * 4 : packed.sum_pairs16 + at * 8;
+      }
+    } else {
+      floats.x = packed_floats.data + at * kSegmentCols * (is_bf16 ? 2 : 4);
+    }
+    int64_t left = num_rows - row;
+    int tile = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    auto run = [&](auto t) INK_INLINED {
+      constexpr int kT = decltype(t)::value;
+      if (is_int) {
+        IntTileOf<kP, kT>(f, ints, acc);
+      } else if (is_bf16) {
+        FloatsTile<kP, kT, true>(floats, acc);
+      } else {
+        FloatsTile<kP, kT, false>(floats, acc);
+      }
+    };
+    switch (tile) {
+      case 8:
+        run(Int<8>{});
+        break;
+      case 4:
+        run(Int<4>{});
+        break;
+      case 2:
+        run(Int<2>{});
+        break;
+      default:
+        run(Int<1>{});
+        break;
+    }
+    row += tile;
+    acc += tile * kP * 16;
+  }
+}
+
+}  // namespace
+
+void Accumulate(const PanelFormat& f, const UnpackedPanel* panels, int num_panels, int cols,
+                const LinearWorkspace& workspace, int64_t segment, int64_t num_rows, int64_t row0,
+                int64_t num, float* acc) noexcept {
+  if (num_panels == 2) {
+    AccumulatePanels<2>(f, panels, cols, workspace, segment, num_rows, row0, num, acc);
+  } else {
+    AccumulatePanels<1>(f, panels, cols, workspace, segment, num_rows, row0, num, acc);
+  }
+}
+
+}  // namespace ink::avx512

@@ -1,0 +1,100 @@
+// The CPU's tables, best first, and which of them this machine runs.
+#include <array>
+#include <string>
+
+#include "kernels/cpu/avx512/kernels_attn.h"
+#include "kernels/cpu/avx512/linear.h"
+#include "kernels/cpu/gather_rows.h"
+#include "kernels/cpu/linear_kernels.h"
+#include "kernels/cpu/moe.h"
+#include "kernels/cpu/reference/kernels_attn.h"
+#include "kernels/cpu/reference/linear.h"
+#include "kernels/op_table.h"
+
+namespace ink {
+namespace {
+
+constexpr LinearKernels kAvx512Linear = {true, avx512::PackTile, avx512::Unpack,
+                                         avx512::Accumulate};
+
+void Avx512Linear(const LinearParams& params, const KernelContext& context) noexcept {
+  RunLinear(kAvx512Linear, params, context);
+}
+void Avx512Moe(const MoeExpertsParams& params, const KernelContext& context) noexcept {
+  cpu::MoeExperts(Avx512Linear, avx512::Glu, params, context);
+}
+void ReferenceMoe(const MoeExpertsParams& params, const KernelContext& context) noexcept {
+  cpu::MoeExperts(reference::Linear, reference::Glu, params, context);
+}
+
+constexpr OpTable kAvx512 = {
+    .name = "avx512",
+    .linear = Avx512Linear,
+    .gather_rows = cpu::GatherRows,
+    .rms_norm = avx512::RmsNorm,
+    .add = avx512::Add,
+    .scale = avx512::Scale,
+    .softcap = avx512::Softcap,
+    .glu = avx512::Glu,
+    .rope = avx512::Rope,
+    .kv_store = avx512::KvStore,
+    .attention = avx512::Attention,
+    .moe_route = cpu::MoeRoute,
+    .moe_experts = Avx512Moe,
+};
+
+constexpr OpTable kReference = {
+    .name = "reference",
+    .linear = reference::Linear,
+    .gather_rows = cpu::GatherRows,
+    .rms_norm = reference::RmsNorm,
+    .add = reference::Add,
+    .scale = reference::Scale,
+    .softcap = reference::Softcap,
+    .glu = reference::Glu,
+    .rope = reference::Rope,
+    .kv_store = reference::KvStore,
+    .attention = reference::Attention,
+    .moe_route = cpu::MoeRoute,
+    .moe_experts = ReferenceMoe,
+};
+
+struct Tables {
+  std::array<const OpTable*, 3> list{};
+  size_t count = 0;
+};
+
+Tables FindTables() {
+  Tables tables;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") &&
+      __builtin_cpu_supports("avx512vbmi")) {
+    tables.list[tables.count++] = &kAvx512;
+  }
+#endif
+  tables.list[tables.count++] = &kReference;
+  return tables;
+}
+
+}  // namespace
+
+std::span<const OpTable* const> CpuOpTables() {
+  static const Tables tables = FindTables();  // immutable facts about the machine
+  return {tables.list.data(), tables.count};
+}
+
+Result<const OpTable*> FindCpuOpTable(std::string_view name) {
+  if (name.empty()) return CpuOpTables().front();
+  std::string known;
+  for (const OpTable* table : CpuOpTables()) {
+    if (table->name == name) return table;
+    known += (known.empty() ? "" : ", ") + std::string(table->name);
+  }
+  return InvalidArgument("instruction set: expected one of " + known + ", got \"" +
+                         std::string(name) + "\"");
+}
+
+}  // namespace ink
