@@ -15,7 +15,7 @@ struct SlabShape {
 };
 
 // A slab is k units of 2 MiB. Blocks of 1.5 MiB would waste a quarter of one unit and nothing of
-// three; the smallest k up to 8 that wastes at most 1/32 is taken, else the one that wastes least.
+// three; the smallest k up to 8 that wastes at most 1/16 is taken, else the one that wastes least.
 SlabShape ShapeFor(int64_t block_bytes) {
   SlabShape best{0, 0};
   double best_waste = 2;
@@ -28,7 +28,7 @@ SlabShape ShapeFor(int64_t block_bytes) {
       best_waste = waste;
       best = {blocks, bytes};
     }
-    if (waste <= 1.0 / 32) break;
+    if (waste <= 1.0 / 16) break;
   }
   return best;
 }

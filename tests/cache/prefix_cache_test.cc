@@ -37,8 +37,7 @@ struct Fixture {
   NodeId Insert(const CacheScope& scope, const std::vector<int32_t>& tokens) {
     NodeId node = cache->PinRoot(scope);
     for (size_t i = 0; i + kBlockTokens <= tokens.size(); i += kBlockTokens) {
-      const NodeId child =
-          cache->PinChild(node, std::span(tokens).subspan(i, kBlockTokens));
+      const NodeId child = cache->PinChild(node, std::span(tokens).subspan(i, kBlockTokens));
       cache->Unpin(node);
       node = child;
       for (size_t g = 0; g < pools.size(); ++g) {
@@ -166,8 +165,8 @@ TEST(PrefixCache, RandomLookupsAgreeWithANaiveModel) {
       kFull,
       {.kind = GroupKind::kSlidingWindow, .window = 50, .block_bytes = 1 << 16},
       {.kind = GroupKind::kRecurrent, .block_bytes = 1 << 17}};
-  const std::vector<std::vector<GroupSpec>> models = {
-      {all[0]}, {all[1]}, {all[2]}, {all[0], all[1]}, {all[0], all[2]}, all};
+  const std::vector<std::vector<GroupSpec>> models = {{all[0]},         {all[1]},         {all[2]},
+                                                      {all[0], all[1]}, {all[0], all[2]}, all};
   for (uint64_t seed = 0; seed < 24; ++seed) {
     Rng rng(seed);
     const auto& groups = models[seed % models.size()];
@@ -191,8 +190,7 @@ TEST(PrefixCache, RandomLookupsAgreeWithANaiveModel) {
           const NodeId child = f.cache->PinChild(node, std::span(tokens).subspan(i, kBlockTokens));
           f.cache->Unpin(node);
           node = child;
-          const Prefix prefix{scope.tenant,
-                              {tokens.begin(), tokens.begin() + i + kBlockTokens}};
+          const Prefix prefix{scope.tenant, {tokens.begin(), tokens.begin() + i + kBlockTokens}};
           for (size_t g = 0; g < groups.size(); ++g) {
             if (rng.Below(4) == 0) continue;
             const BlockId block = f.pools[g]->Allocate();
@@ -217,8 +215,8 @@ TEST(PrefixCache, RandomLookupsAgreeWithANaiveModel) {
 
       const auto query = random_tokens();
       auto has = [&](int64_t block, size_t g) {
-        const auto it = model.find(
-            {scope.tenant, {query.begin(), query.begin() + (block + 1) * kBlockTokens}});
+        const auto it =
+            model.find({scope.tenant, {query.begin(), query.begin() + (block + 1) * kBlockTokens}});
         return it != model.end() && it->second[g] != kNullBlock;
       };
       int64_t expected = static_cast<int64_t>(query.size()) / kBlockTokens;
@@ -240,8 +238,7 @@ TEST(PrefixCache, RandomLookupsAgreeWithANaiveModel) {
       const auto path = f.cache->Lookup(scope, query, query.size());
       ASSERT_EQ(static_cast<int64_t>(path.size()), expected) << "seed " << seed;
       if (expected > 0) {
-        const Prefix prefix{scope.tenant,
-                            {query.begin(), query.begin() + expected * kBlockTokens}};
+        const Prefix prefix{scope.tenant, {query.begin(), query.begin() + expected * kBlockTokens}};
         for (size_t g = 0; g < groups.size(); ++g) {
           ASSERT_EQ(f.cache->block(path.back(), g), model[prefix][g]);
         }

@@ -29,7 +29,8 @@ inline std::vector<uint64_t> PrefixStates(const CacheScope& scope,
     hash = Mix(hash, 1000);
   }
   std::vector<uint64_t> states;
-  for (const int32_t token : tokens) states.push_back(hash = Mix(hash, static_cast<uint32_t>(token)));
+  for (const int32_t token : tokens)
+    states.push_back(hash = Mix(hash, static_cast<uint32_t>(token)));
   return states;
 }
 
