@@ -72,6 +72,25 @@ struct GatherRowsParams {
   float* out = nullptr;  // [num_ids, cols]
 };
 
+/// out[i, :] = x[rows[i], :].
+struct TakeRowsParams {
+  const float* x = nullptr;       // [_, dim], row stride x_stride
+  const int32_t* rows = nullptr;  // [num_rows]
+  float* out = nullptr;           // [num_rows, dim]
+  int64_t num_rows = 0;
+  int64_t dim = 0;
+  int64_t x_stride = 0;
+};
+
+/// out[t, :] = embeds[index[t], :] where index[t] >= 0 (input embeddings replace token lookups).
+struct ReplaceRowsParams {
+  const float* embeds = nullptr;   // [num_embeds, dim]
+  const int32_t* index = nullptr;  // [num_tokens], -1 keeps out[t]
+  float* out = nullptr;            // [num_tokens, dim]
+  int64_t num_tokens = 0;
+  int64_t dim = 0;
+};
+
 /// out = x / sqrt(mean(x^2) + eps) * weight, per row (Zhang and Sennrich 2019).
 struct RmsNormParams {
   const float* x = nullptr;       // [num_rows, dim], row stride x_stride

@@ -95,12 +95,12 @@ struct Plan {
 
 /// A thread's scratch, carved up.
 struct Scratch {
-  float* scores = nullptr;    // [kGroup, kScoreStride]
-  std::byte* q = nullptr;     // groups of PackBytes
-  float* out = nullptr;       // [tile_rows, padded_dim]
-  float* values = nullptr;    // [kKvPartition, padded_dim] when decode_v
-  float* max = nullptr;       // [groups, kLanes]
-  float* sum = nullptr;       // [groups, kLanes]
+  float* scores = nullptr;  // [kGroup, kScoreStride]
+  std::byte* q = nullptr;   // groups of PackBytes
+  float* out = nullptr;     // [tile_rows, padded_dim]
+  float* values = nullptr;  // [kKvPartition, padded_dim] when decode_v
+  float* max = nullptr;     // [groups, kLanes]
+  float* sum = nullptr;     // [groups, kLanes]
 };
 
 size_t PackBytes(int head_dim) { return size_t{4} * kGroup * ((head_dim + 15) / 16 * 16); }
@@ -177,9 +177,7 @@ class Tile {
   int64_t Offset(int row, int64_t stride) const {
     return (seq_.first_token + Token(row)) * stride + Head(row) * params_.cache.head_dim;
   }
-  float* GroupOut(int g) const {
-    return scratch_.out + int64_t{g} * kGroup * plan_.padded_dim;
-  }
+  float* GroupOut(int g) const { return scratch_.out + int64_t{g} * kGroup * plan_.padded_dim; }
 
   void Prepare() {
     for (int row = 0; row < rows_; ++row) {

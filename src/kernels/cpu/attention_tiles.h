@@ -1,5 +1,6 @@
 // The inner loops of attention that an instruction set provides, and the driver that runs them over
-// sequences, partitions and query tiles. Plain data and declarations only, as ISA folders include it.
+// sequences, partitions and query tiles. Plain data and declarations only, as ISA folders include
+// it.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +10,9 @@
 
 namespace ink {
 
-/// Query rows (token and head pairs that share a K/V head) that one inner loop takes. 12 rows by two
-/// vectors of keys are 24 of the 32 AVX-512 registers, enough to hide the latency of 2 FMA a cycle
-/// (8 chains) and few enough to leave room for K and one broadcast query.
+/// Query rows (token and head pairs that share a K/V head) that one inner loop takes. 12 rows by
+/// two vectors of keys are 24 of the 32 AVX-512 registers, enough to hide the latency of 2 FMA a
+/// cycle (8 chains) and few enough to leave room for K and one broadcast query.
 inline constexpr int kAttentionGroupRows = 12;
 /// Distance of two rows of scores, in floats: one partition, and a line more so that the rows of a
 /// group start in different cache sets.
@@ -22,9 +23,9 @@ inline constexpr int kKvPartitionBlocks = kKvPartition / kKvBlockTokens;
 struct ScoresCall {
   int rows = 0;  // 1 .. kAttentionGroupRows
   int head_dim = 0;
-  const void* q = nullptr;         // as `pack` wrote it
-  const std::byte* k = nullptr;    // one head of one K block
-  float* scores = nullptr;         // [rows, 32], row stride kScoreStride
+  const void* q = nullptr;          // as `pack` wrote it
+  const std::byte* k = nullptr;     // one head of one K block
+  float* scores = nullptr;          // [rows, 32], row stride kScoreStride
   const std::byte* next = nullptr;  // a block to prefetch, never read
 };
 
@@ -36,10 +37,10 @@ struct SoftmaxCall {
   int last = 0;
   const int* low = nullptr;
   const int* high = nullptr;
-  float* scores = nullptr;     // [rows, kScoreStride]; with as_bf16 the row becomes bf16
-  float exp_scale = 0;         // p = 2^((s - m) * exp_scale)
-  float softcap = 0;           // 0: none
-  float softcap_inverse = 0;   // scale / softcap
+  float* scores = nullptr;    // [rows, kScoreStride]; with as_bf16 the row becomes bf16
+  float exp_scale = 0;        // p = 2^((s - m) * exp_scale)
+  float softcap = 0;          // 0: none
+  float softcap_inverse = 0;  // scale / softcap
   bool as_bf16 = false;
   float* maximum = nullptr;  // [rows] out: -inf where no key is visible
   float* sum = nullptr;      // [rows] out

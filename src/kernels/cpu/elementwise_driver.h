@@ -8,8 +8,8 @@
 
 namespace ink {
 
-/// Elements of one work item: enough arithmetic (microseconds) to pay for handing it out, and little
-/// enough that one row of a decode step stays on the calling thread.
+/// Elements of one work item: enough arithmetic (microseconds) to pay for handing it out, and
+/// little enough that one row of a decode step stays on the calling thread.
 inline constexpr int64_t kElementsPerItem = 16384;
 
 /// span(params, first, count) over [0, count) in items.

@@ -122,27 +122,26 @@ void RunKvStore(const KvStoreRows& rows, const KvStoreParams& params,
                 const KernelContext& ctx) noexcept {
   INK_CHECK_LE(static_cast<size_t>(params.cache.head_dim + 1) * 2, ctx.scratch_bytes);
   Job job{&rows, &params, &ctx};
-  ctx.ParallelFor(
-      (params.num_tokens + kItemTokens - 1) / kItemTokens,
-      [](void* argument, int64_t index, int thread) {
-        const Job& job = *static_cast<const Job*>(argument);
-        const KvStoreParams& p = *job.params;
-        const KvLayerView& cache = p.cache;
-        uint16_t* row = reinterpret_cast<uint16_t*>(job.ctx->ThreadScratch(thread));
-        const int64_t end = std::min(p.num_tokens, (index + 1) * kItemTokens);
-        for (int64_t t = index * kItemTokens; t < end; ++t) {
-          if (p.slots[t] < 0) continue;
-          const int64_t block = p.slots[t] / kTokens;
-          const int token = static_cast<int>(p.slots[t] % kTokens);
-          StoreRows(*job.rows, cache.k_type, true, p.k + t * p.k_stride, cache.num_kv_heads,
-                    cache.head_dim, cache.k_head_bytes, token, row,
-                    cache.k + block * cache.k_block_bytes);
-          StoreRows(*job.rows, cache.v_type, false, p.v + t * p.v_stride, cache.num_kv_heads,
-                    cache.head_dim, cache.v_head_bytes, token, row,
-                    cache.v + block * cache.v_block_bytes);
-        }
-      },
-      &job);
+  ctx.ParallelFor((params.num_tokens + kItemTokens - 1) / kItemTokens,
+                  [](void* argument, int64_t index, int thread) {
+                    const Job& job = *static_cast<const Job*>(argument);
+                    const KvStoreParams& p = *job.params;
+                    const KvLayerView& cache = p.cache;
+                    uint16_t* row = reinterpret_cast<uint16_t*>(job.ctx->ThreadScratch(thread));
+                    const int64_t end = std::min(p.num_tokens, (index + 1) * kItemTokens);
+                    for (int64_t t = index * kItemTokens; t < end; ++t) {
+                      if (p.slots[t] < 0) continue;
+                      const int64_t block = p.slots[t] / kTokens;
+                      const int token = static_cast<int>(p.slots[t] % kTokens);
+                      StoreRows(*job.rows, cache.k_type, true, p.k + t * p.k_stride,
+                                cache.num_kv_heads, cache.head_dim, cache.k_head_bytes, token, row,
+                                cache.k + block * cache.k_block_bytes);
+                      StoreRows(*job.rows, cache.v_type, false, p.v + t * p.v_stride,
+                                cache.num_kv_heads, cache.head_dim, cache.v_head_bytes, token, row,
+                                cache.v + block * cache.v_block_bytes);
+                    }
+                  },
+                  &job);
 }
 
 }  // namespace ink

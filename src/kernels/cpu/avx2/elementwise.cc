@@ -11,9 +11,9 @@ void AddSpan(const void* raw, int64_t first, int64_t count) {
   const AddParams& p = *static_cast<const AddParams*>(raw);
   for (int64_t i = first, end = first + count; i < end; i += 8) {
     const __m256i lanes = FirstLanes(end - i);
-    _mm256_maskstore_ps(p.out + i, lanes,
-                        _mm256_add_ps(_mm256_maskload_ps(p.a + i, lanes),
-                                      _mm256_maskload_ps(p.b + i, lanes)));
+    _mm256_maskstore_ps(
+        p.out + i, lanes,
+        _mm256_add_ps(_mm256_maskload_ps(p.a + i, lanes), _mm256_maskload_ps(p.b + i, lanes)));
   }
 }
 

@@ -36,8 +36,9 @@ void ToBfloat(const float* x, uint16_t* out, int n) {
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
     const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
     const __m256i result = _mm256_blendv_epi8(rounded, quiet, nan);
-    StoreWords(_mm_packus_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1)),
-               out + i, n - i);
+    StoreWords(
+        _mm_packus_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1)),
+        out + i, n - i);
   }
 }
 

@@ -25,8 +25,8 @@ INK_AVX2_INLINE __m256 Exp2Fraction(__m256 f) {
 
 /// p * 2^n, n in the low bits of `shifted`.
 INK_AVX2_INLINE __m256 ScaleByShifted(__m256 p, __m256 shifted) {
-  return _mm256_castsi256_ps(_mm256_add_epi32(
-      _mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p),
+                                              _mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
 }
 
 /// 2^(x * scale) for x * scale <= 0, zero where x < lowest = kExp2Lowest / scale; NaN stays.

@@ -80,8 +80,8 @@ struct KeysQ4 {
     const __m256i packed =
         _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + (d / 2) * kTokens));
     const __m256i shifted = (d & 1) != 0 ? _mm256_srli_epi16(packed, 4) : packed;
-    const __m256i q = _mm256_sub_epi8(_mm256_and_si256(shifted, _mm256_set1_epi8(15)),
-                                      _mm256_set1_epi8(8));
+    const __m256i q =
+        _mm256_sub_epi8(_mm256_and_si256(shifted, _mm256_set1_epi8(15)), _mm256_set1_epi8(8));
     k0 = _mm512_mul_ps(FloatOfBytes(_mm256_castsi256_si128(q)), s0);
     k1 = _mm512_mul_ps(FloatOfBytes(_mm256_extracti128_si256(q, 1)), s1);
   }
@@ -194,8 +194,8 @@ void SoftmaxRow(const SoftmaxCall& call, int r) {
   if (call.softcap > 0) {
     for (int j = low & ~15; j < high; j += 16) {
       const __m512 x = _mm512_loadu_ps(row + j);
-      const __m512 capped = _mm512_mul_ps(Set(call.softcap),
-                                          Tanh(_mm512_mul_ps(x, Set(call.softcap_inverse))));
+      const __m512 capped =
+          _mm512_mul_ps(Set(call.softcap), Tanh(_mm512_mul_ps(x, Set(call.softcap_inverse))));
       // A tree mask's -inf stays.
       const __mmask16 visible = _mm512_cmp_ps_mask(x, Set(-__builtin_inff()), _CMP_NEQ_UQ);
       _mm512_mask_storeu_ps(row + j, visible, capped);
@@ -224,8 +224,8 @@ void SoftmaxRow(const SoftmaxCall& call, int r) {
       const __m512 p = Exp2Scaled(_mm512_sub_ps(_mm512_loadu_ps(row + j), m), scale, lowest);
       const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(p);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 2 * j), rounded);
-      sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32(
-                                   _mm512_cvtepu16_epi32(rounded), 16)));
+      sum = _mm512_add_ps(
+          sum, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16)));
     }
   } else {
     for (int j = call.first; j < call.last; j += 32) {
@@ -251,8 +251,8 @@ void Merge(const MergeCall& call) {
   const __mmask16 active = _mm512_cmp_ps_mask(part, Set(-__builtin_inff()), _CMP_NEQ_UQ);
   // NaN stays: the second operand is the result where one is NaN.
   const __m512 merged = _mm512_mask_max_ps(old, active, old, part);
-  const __m512 keep = _mm512_mask_blend_ps(
-      active, Set(1.0f), Exp2Scaled(_mm512_sub_ps(old, merged), scale, lowest));
+  const __m512 keep = _mm512_mask_blend_ps(active, Set(1.0f),
+                                           Exp2Scaled(_mm512_sub_ps(old, merged), scale, lowest));
   const __m512 add =
       _mm512_maskz_mov_ps(active, Exp2Scaled(_mm512_sub_ps(part, merged), scale, lowest));
   const __m512 sum = _mm512_loadu_ps(call.sum);
@@ -299,8 +299,7 @@ struct ValuesQ8 {
         scale_stride(2 * ((head_dim + 31) / 32)),
         column(column) {}
   INK_INLINE __m512 Load(int j, int c) const {
-    const __m128i q = _mm_loadu_si128(
-        reinterpret_cast<const __m128i*>(base + j * stride + 16 * c));
+    const __m128i q = _mm_loadu_si128(reinterpret_cast<const __m128i*>(base + j * stride + 16 * c));
     const int group = (column + 16 * c) / 32;
     return _mm512_mul_ps(FloatOfBytes(q), BroadcastHalf(scales + j * scale_stride + 2 * group));
   }
@@ -323,8 +322,8 @@ struct ValuesQ4 {
     const __m128i words = _mm_cvtepu8_epi16(
         _mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + j * stride + 8 * c)));
     // Word l holds values 2l (low nibble) and 2l + 1: spread them to its two bytes.
-    const __m128i nibbles = _mm_and_si128(_mm_or_si128(words, _mm_slli_epi16(words, 4)),
-                                          _mm_set1_epi8(15));
+    const __m128i nibbles =
+        _mm_and_si128(_mm_or_si128(words, _mm_slli_epi16(words, 4)), _mm_set1_epi8(15));
     const __m128i q = _mm_sub_epi8(nibbles, _mm_set1_epi8(8));
     const int group = (column + 16 * c) / 32;
     return _mm512_mul_ps(FloatOfBytes(q), BroadcastHalf(scales + j * scale_stride + 2 * group));
@@ -350,9 +349,8 @@ INK_INLINE void StoreValues(const ValuesCall& call, int row, int column, __m512 
 template <int R, int C, typename Values>
 void ValueRows(const ValuesCall& call, int row, int column) {
   __m512 acc[R][C];
-  Unroll<R>([&](auto r) {
-    Unroll<C>([&](auto c) { acc[r.value][c.value] = _mm512_setzero_ps(); });
-  });
+  Unroll<R>(
+      [&](auto r) { Unroll<C>([&](auto c) { acc[r.value][c.value] = _mm512_setzero_ps(); }); });
   const float* p = static_cast<const float*>(call.p) + row * kScoreStride;
   for (int b = call.first / kTokens; b * kTokens < call.last; ++b) {
     const int begin = call.first > b * kTokens ? call.first : b * kTokens;
@@ -383,9 +381,8 @@ struct ValuesBf16 {};  // selects the specialization below
 template <int R, int C>
 void ValueRowsBf16(const ValuesCall& call, int row, int column) {
   __m512 acc[R][C];
-  Unroll<R>([&](auto r) {
-    Unroll<C>([&](auto c) { acc[r.value][c.value] = _mm512_setzero_ps(); });
-  });
+  Unroll<R>(
+      [&](auto r) { Unroll<C>([&](auto c) { acc[r.value][c.value] = _mm512_setzero_ps(); }); });
   const float* p = static_cast<const float*>(call.p) + row * kScoreStride;
   for (int b = call.first / kTokens; b * kTokens < call.last; ++b) {
     const int begin = (call.first > b * kTokens ? call.first : b * kTokens) / 2;
@@ -402,9 +399,8 @@ void ValueRowsBf16(const ValuesCall& call, int row, int column) {
         v[c.value] = LoadInt(v_base + offset + 64 * c.value);
       });
       if (half) {
-        Unroll<C>([&](auto c) {
-          v[c.value] = _mm512_and_si512(v[c.value], _mm512_set1_epi32(0xffff));
-        });
+        Unroll<C>(
+            [&](auto c) { v[c.value] = _mm512_and_si512(v[c.value], _mm512_set1_epi32(0xffff)); });
       }
       Unroll<R>([&](auto r) {
         const __m512i x = Broadcast32(p + r.value * kScoreStride + pair);

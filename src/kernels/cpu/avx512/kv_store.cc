@@ -27,8 +27,7 @@ void ToBfloat(const float* x, uint16_t* out, int n) {
     const __m512i rounded = _mm512_srli_epi32(
         _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
     const __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-    const __m512i result =
-        _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
+    const __m512i result = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
     _mm256_mask_storeu_epi16(out + i, lanes, _mm512_cvtepi32_epi16(result));
   }
 }

@@ -40,8 +40,8 @@ INK_INLINE __m512 Exp(__m512 x) {
   __m512 r = _mm512_fnmadd_ps(n, Set(kLn2High), x);
   r = _mm512_fnmadd_ps(n, Set(kLn2Low), r);
   const __m512 p = Exp2Fraction(_mm512_mul_ps(r, Set(kLog2E)));
-  return _mm512_castsi512_ps(_mm512_add_epi32(
-      _mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23)));
+  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p),
+                                              _mm512_slli_epi32(_mm512_castps_si512(shifted), 23)));
 }
 
 INK_INLINE __m512 Tanh(__m512 x) {

@@ -83,8 +83,9 @@ void OneQuery(const AttentionParams& p, int64_t s, int64_t token, int head) {
       if (!any) continue;  // behind a window, the table may name no block
       const int64_t block =
           p.block_tables[s * p.block_table_stride + (start + first) / kKvBlockTokens];
-      DecodeKBlock(cache.k_type, cache.k + block * cache.k_block_bytes + kv_head * cache.k_head_bytes,
-                   head_dim, k.data());
+      DecodeKBlock(cache.k_type,
+                   cache.k + block * cache.k_block_bytes + kv_head * cache.k_head_bytes, head_dim,
+                   k.data());
       for (int j = first; j < last; ++j) {
         if (!Visible(p, seq, token, start + j)) continue;
         float score = 0;
@@ -108,8 +109,9 @@ void OneQuery(const AttentionParams& p, int64_t s, int64_t token, int head) {
       if (!any) continue;
       const int64_t block =
           p.block_tables[s * p.block_table_stride + (start + first) / kKvBlockTokens];
-      DecodeVRows(cache.v_type, cache.v + block * cache.v_block_bytes + kv_head * cache.v_head_bytes,
-                  head_dim, 0, last - first, v.data(), head_dim);
+      DecodeVRows(cache.v_type,
+                  cache.v + block * cache.v_block_bytes + kv_head * cache.v_head_bytes, head_dim, 0,
+                  last - first, v.data(), head_dim);
       for (int j = first; j < last; ++j) {
         if (scores[j] == -kInfinity) continue;
         const float probability = Exp2Scaled(scores[j] - max, exp_scale, lowest);

@@ -20,7 +20,8 @@ inline float Exp2Fraction(float f) {
 
 /// p * 2^n, n in the low bits of `shifted`; the result must be a normal number.
 inline float ScaleByShifted(float p, float shifted) {
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23));
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(p) +
+                              (std::bit_cast<uint32_t>(shifted) << 23));
 }
 
 /// 2^(x * scale) for x * scale <= 0, zero where x < lowest = kExp2Lowest / scale; NaN stays.
