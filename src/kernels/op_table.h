@@ -14,6 +14,8 @@ struct OpTable {
   std::string_view name;  // "reference", "avx2", "avx512"
   void (*linear)(const LinearParams&, const KernelContext&) noexcept;
   void (*gather_rows)(const GatherRowsParams&, const KernelContext&) noexcept;
+  void (*take_rows)(const TakeRowsParams&, const KernelContext&) noexcept;
+  void (*replace_rows)(const ReplaceRowsParams&, const KernelContext&) noexcept;
   void (*rms_norm)(const RmsNormParams&, const KernelContext&) noexcept;
   void (*add)(const AddParams&, const KernelContext&) noexcept;
   void (*scale)(const ScaleParams&, const KernelContext&) noexcept;

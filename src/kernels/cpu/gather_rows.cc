@@ -1,6 +1,7 @@
 #include "kernels/cpu/gather_rows.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/thread_pool.h"
 #include "kernels/cpu/panels.h"
@@ -28,6 +29,19 @@ void GatherRows(const GatherRowsParams& params, const KernelContext& context) no
       for (int64_t k = 0; k < matrix.cols; ++k) out[k] *= params.scale;
     }
   });
+}
+
+void TakeRows(const TakeRowsParams& p, const KernelContext&) noexcept {
+  for (int64_t i = 0; i < p.num_rows; ++i) {
+    std::memcpy(p.out + i * p.dim, p.x + p.rows[i] * p.x_stride, p.dim * sizeof(float));
+  }
+}
+
+void ReplaceRows(const ReplaceRowsParams& p, const KernelContext&) noexcept {
+  for (int64_t t = 0; t < p.num_tokens; ++t) {
+    if (p.index[t] < 0) continue;
+    std::memcpy(p.out + t * p.dim, p.embeds + p.index[t] * p.dim, p.dim * sizeof(float));
+  }
 }
 
 }  // namespace ink::cpu

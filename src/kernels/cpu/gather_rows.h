@@ -8,4 +8,7 @@ namespace ink::cpu {
 /// moves a few kilobytes per token, which no vector code would make visible.
 void GatherRows(const GatherRowsParams& params, const KernelContext& context) noexcept;
 
+void TakeRows(const TakeRowsParams& params, const KernelContext& context) noexcept;
+void ReplaceRows(const ReplaceRowsParams& params, const KernelContext& context) noexcept;
+
 }  // namespace ink::cpu
