@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,9 @@ class WeightSource {
 /// Opens `path`: a GGUF file (or the first shard), or a folder with config.json. Errors name the
 /// path and what is wrong.
 Result<std::unique_ptr<WeightSource>> OpenWeightSource(const std::string& path);
+
+/// Opens a folder with config.json and safetensors files as a source (see hf_model.h).
+Result<std::unique_ptr<WeightSource>> OpenHfSource(const std::string& folder);
 
 /// Opens a GGUF file as a source. A file without tensors is an error here.
 Result<std::unique_ptr<WeightSource>> OpenGgufSource(const std::string& path);
