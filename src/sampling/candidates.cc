@@ -192,36 +192,47 @@ int32_t Candidates::ArgMax() const {
   return static_cast<int32_t>(std::find(begin, row_ + n_, max_) - row_);
 }
 
-void Candidates::Collect(float threshold) {
-  s_.ids.clear();
-  s_.logits.clear();
+template <typename F>
+void Candidates::ForEachAtLeast(float threshold, F&& see) const {
   for (size_t b = 0; b < s_.block_max.size(); ++b) {
     if (!(s_.block_max[b] >= threshold)) continue;
     int32_t begin = static_cast<int32_t>(b) * kRowBlock;
     int32_t end = std::min(begin + kRowBlock, n_);
     for (int32_t i = begin; i < end; ++i) {
-      if (row_[i] >= threshold) {
-        s_.ids.push_back(i);
-        s_.logits.push_back(row_[i]);
-      }
+      if (row_[i] >= threshold) see(i);
     }
   }
 }
 
-void Candidates::CollectAll() {
-  if (!dense_) return;
-  Collect(-FLT_MAX);
-  dense_ = false;
+void Candidates::Collect(float threshold) {
+  size_t blocks = 0;
+  for (float m : s_.block_max) blocks += m >= threshold ? 1 : 0;
+  s_.ids.resize(blocks * kRowBlock);
+  s_.logits.resize(blocks * kRowBlock);
+  // Written without a branch per token: a wide nucleus makes it unpredictable.
+  size_t kept = 0;
+  for (size_t b = 0; b < s_.block_max.size(); ++b) {
+    if (!(s_.block_max[b] >= threshold)) continue;
+    int32_t begin = static_cast<int32_t>(b) * kRowBlock;
+    int32_t end = std::min(begin + kRowBlock, n_);
+    for (int32_t i = begin; i < end; ++i) {
+      s_.ids[kept] = i;
+      s_.logits[kept] = row_[i];
+      kept += row_[i] >= threshold ? 1 : 0;
+    }
+  }
+  s_.ids.resize(kept);
+  s_.logits.resize(kept);
 }
 
 template <typename F>
 void Candidates::Filter(F&& keep) {
   size_t kept = 0;
   for (size_t i = 0; i < s_.ids.size(); ++i) {
-    if (!keep(i)) continue;
+    bool stays = keep(i);
     s_.ids[kept] = s_.ids[i];
     s_.logits[kept] = s_.logits[i];
-    ++kept;
+    kept += stays ? 1 : 0;
   }
   s_.ids.resize(kept);
   s_.logits.resize(kept);
@@ -372,14 +383,7 @@ std::vector<Candidates::Scored> Candidates::Top(int64_t k) {
                      std::greater<>());
     threshold = std::max(threshold, s_.select[static_cast<size_t>(k - 1)]);
   }
-  for (size_t b = 0; b < s_.block_max.size(); ++b) {
-    if (!(s_.block_max[b] >= threshold)) continue;
-    int32_t begin = static_cast<int32_t>(b) * kRowBlock;
-    int32_t end = std::min(begin + kRowBlock, n_);
-    for (int32_t i = begin; i < end; ++i) {
-      if (row_[i] >= threshold) top.push_back({row_[i], i});
-    }
-  }
+  ForEachAtLeast(threshold, [&](int32_t i) { top.push_back({row_[i], i}); });
   KeepBest(top, k);
   return top;
 }
@@ -441,17 +445,38 @@ void Candidates::MinP(double p, int64_t min_keep) {
 }
 
 void Candidates::Typical(double p, int64_t min_keep) {
-  CollectAll();
-  double mass = Weigh();
-  double log_mass = std::log(mass);
-  double moment = 0.0;
-  for (size_t i = 0; i < s_.weights.size(); ++i) {
-    if (s_.weights[i] > 0) moment += s_.weights[i] * (ToZ(s_.logits[i]) - ToZ(max_));
+  const double z_max = ToZ(max_);
+  double mass;
+  double moment;
+  if (dense_) {
+    mass = DenseMass(&moment);
+  } else {
+    mass = Weigh();
+    moment = 0.0;
+    for (size_t i = 0; i < s_.weights.size(); ++i) {
+      if (s_.weights[i] > 0) moment += s_.weights[i] * (ToZ(s_.logits[i]) - z_max);
+    }
   }
-  double entropy = log_mass - moment / mass;
+  const double log_mass = std::log(mass);
+  const double entropy = log_mass - moment / mass;
+  if (dense_) {
+    // Whoever is within `reach` of the entropy comes before all others; the most probable token
+    // says how far it must be for the tokens above it to be in.
+    bool enough = false;
+    for (double reach = std::max(3.0, entropy - log_mass); reach < 30.0; reach += 6.0) {
+      Collect(Threshold(static_cast<double>(max_) + temperature_ * (log_mass - entropy - reach)));
+      enough = Weigh() >= p * mass && static_cast<int64_t>(s_.ids.size()) >= min_keep;
+      if (enough) break;
+    }
+    if (!enough) {
+      Collect(-FLT_MAX);
+      Weigh();
+    }
+    dense_ = false;
+  }
   s_.keys.resize(s_.logits.size());
   for (size_t i = 0; i < s_.keys.size(); ++i) {
-    double surprise = log_mass - (ToZ(s_.logits[i]) - ToZ(max_));
+    double surprise = log_mass - (ToZ(s_.logits[i]) - z_max);
     s_.keys[i] = std::abs(surprise - entropy);
   }
   CutByMass(p * mass, min_keep);
@@ -471,19 +496,17 @@ void Candidates::Xtc(double threshold, int64_t min_keep) {
     if (last.id < 0 || Better(last, {logit, id})) last = {logit, id};
   };
   if (dense_) {
-    for (int32_t i = 0; i < n_; ++i) see(row_[i], i);
+    ForEachAtLeast(limit, [&](int32_t i) { see(row_[i], i); });
   } else {
     for (size_t i = 0; i < s_.ids.size(); ++i) see(s_.logits[i], s_.ids[i]);
   }
-  if (count < 2 || Count() - (count - 1) < min_keep) return;
+  if (count < 2 || (min_keep > 1 && Count() - (count - 1) < min_keep)) return;
   if (dense_) {
     EnsureOwnRow();
-    for (int32_t i = 0; i < n_; ++i) {
-      if (s_.row[static_cast<size_t>(i)] >= limit && i != last.id) {
-        s_.row[static_cast<size_t>(i)] = kNegInf;
-      }
-    }
-    Rescan();
+    ForEachAtLeast(limit, [&](int32_t i) {
+      if (i != last.id) Ban(i);
+    });
+    FinishEdits();
   } else {
     Filter([&](size_t i) { return !(s_.logits[i] >= limit) || s_.ids[i] == last.id; });
   }

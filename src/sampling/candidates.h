@@ -109,7 +109,9 @@ class Candidates {
   /// Dense: lists finite logits >= threshold as ids and logits; `dense_` stays for the caller to
   /// set.
   void Collect(float threshold);
-  void CollectAll();
+  /// Dense: calls see(id) for logits >= threshold (finite), ids ascending.
+  template <typename F>
+  void ForEachAtLeast(float threshold, F&& see) const;
   /// Sparse: keeps index i where keep(i).
   template <typename F>
   void Filter(F&& keep);

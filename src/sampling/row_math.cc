@@ -1,61 +1,107 @@
 #include "sampling/row_math.h"
 
 #include <algorithm>
-#include <bit>
+#include <cstring>
 #include <limits>
 
 namespace ink {
 namespace {
 
 constexpr float kNegInf = -std::numeric_limits<float>::infinity();
-constexpr int kLanes = 16;  // independent chains; four SSE registers
 
-// exp(z) for z in [-87, 0]: z = k ln2 + r, |r| <= ln2/2, Taylor to r^6 (remainder below 1.3e-7),
-// and k added to the exponent bits. Smaller z give 0, so that banned candidates have no mass at
-// all.
-inline float ExpF(float z) {
-  constexpr float kRound =
-      12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  float c = z > -87.0f ? z : -87.0f;
-  float shifted = c * 1.44269504f + kRound;
-  float k = shifted - kRound;
-  float r = (c - k * 0.693359375f) + k * 2.12194440e-4f;  // ln2 in two parts (Cody-Waite)
-  float p = 1.0f / 720.0f;
-  p = p * r + 1.0f / 120.0f;
-  p = p * r + 1.0f / 24.0f;
-  p = p * r + 1.0f / 6.0f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  uint32_t scale = std::bit_cast<uint32_t>(shifted) << 23;
-  float e = std::bit_cast<float>(std::bit_cast<uint32_t>(p) + scale);
-  return z > -87.0f ? e : 0.0f;
+// Vectors of the baseline instruction set (SSE2, NEON), in the compilers' own notation: loops with
+// comparisons are not vectorized where floating point may trap, which is the default.
+using Floats = float __attribute__((vector_size(16)));
+using Ints = int32_t __attribute__((vector_size(16)));
+using Words = uint32_t __attribute__((vector_size(16)));
+using Doubles = double __attribute__((vector_size(16)));
+using Longs = int64_t __attribute__((vector_size(16)));
+using LongWords = uint64_t __attribute__((vector_size(16)));
+constexpr int32_t kLanes = 4;
+constexpr int32_t kChains = 4;  // independent accumulators, to hide the latency of an addition
+static_assert(kRowBlock % (kLanes * kChains) == 0);
+
+inline Floats Load(const float* x) {
+  Floats v;
+  std::memcpy(&v, x, sizeof(v));
+  return v;
 }
 
-// The same in double: z in [-708, 0], Taylor to r^13 (remainder below 5e-18 relative).
-inline double ExpD(double z) {
+inline Floats All(float v) { return Floats{v, v, v, v}; }
+
+inline Floats Select(Ints condition, Floats a, Floats b) {
+  return reinterpret_cast<Floats>((condition & reinterpret_cast<Ints>(a)) |
+                                  (~condition & reinterpret_cast<Ints>(b)));
+}
+
+// exp(z) for z in [-87, 0]: z = k ln2 + r, |r| <= ln2/2, Taylor to r^6 (remainder below 1.3e-7),
+// and k added to the exponent bits. Smaller z, whose bits mean nothing here, give 0, so that banned
+// candidates have no mass at all.
+inline Floats Exp(Floats z) {
+  const Floats round =
+      All(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  Ints live = z > All(-87.0f);
+  Floats shifted = z * All(1.44269504f) + round;
+  Floats k = shifted - round;
+  Floats r =
+      (z - k * All(0.693359375f)) + k * All(2.12194440e-4f);  // ln2 in two parts (Cody-Waite)
+  Floats p = All(1.0f / 720.0f);
+  p = p * r + All(1.0f / 120.0f);
+  p = p * r + All(1.0f / 24.0f);
+  p = p * r + All(1.0f / 6.0f);
+  p = p * r + All(0.5f);
+  p = p * r + All(1.0f);
+  p = p * r + All(1.0f);
+  Words bits = reinterpret_cast<Words>(p) + (reinterpret_cast<Words>(shifted) << 23);
+  return reinterpret_cast<Floats>(reinterpret_cast<Ints>(bits) & live);
+}
+
+// The same in double: z in [-708, 0], Taylor to r^13 (remainder below 5e-18).
+inline Doubles Exp(Doubles z) {
   constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
-  double c = z > -708.0 ? z : -708.0;
-  double shifted = c * 1.4426950408889634 + kRound;
-  double k = shifted - kRound;
-  double r = (c - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;
-  double p = 1.0 / 6227020800.0;
-  p = p * r + 1.0 / 479001600.0;
-  p = p * r + 1.0 / 39916800.0;
-  p = p * r + 1.0 / 3628800.0;
-  p = p * r + 1.0 / 362880.0;
-  p = p * r + 1.0 / 40320.0;
-  p = p * r + 1.0 / 5040.0;
-  p = p * r + 1.0 / 720.0;
-  p = p * r + 1.0 / 120.0;
-  p = p * r + 1.0 / 24.0;
-  p = p * r + 1.0 / 6.0;
-  p = p * r + 0.5;
-  p = p * r + 1.0;
-  p = p * r + 1.0;
-  uint64_t scale = std::bit_cast<uint64_t>(shifted) << 52;
-  double e = std::bit_cast<double>(std::bit_cast<uint64_t>(p) + scale);
-  return z > -708.0 ? e : 0.0;
+  constexpr double kInverseFactorials[] = {1.0 / 479001600.0,
+                                           1.0 / 39916800.0,
+                                           1.0 / 3628800.0,
+                                           1.0 / 362880.0,
+                                           1.0 / 40320.0,
+                                           1.0 / 5040.0,
+                                           1.0 / 720.0,
+                                           1.0 / 120.0,
+                                           1.0 / 24.0,
+                                           1.0 / 6.0,
+                                           0.5,
+                                           1.0,
+                                           1.0};
+  Longs live = z > Doubles{-708.0, -708.0};
+  Doubles shifted = z * 1.4426950408889634 + kRound;
+  Doubles k = shifted - kRound;
+  Doubles r = (z - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;
+  Doubles p = {1.0 / 6227020800.0, 1.0 / 6227020800.0};
+  for (double c : kInverseFactorials) p = p * r + c;
+  LongWords bits = reinterpret_cast<LongWords>(p) + (reinterpret_cast<LongWords>(shifted) << 52);
+  return reinterpret_cast<Doubles>(reinterpret_cast<Longs>(bits) & live);
+}
+
+// Sum of Exp over one block; *moment gets the sum of z * Exp(z).
+template <bool kMoment>
+inline double BlockMass(const float* block, Floats max, Floats inv_temperature, double* moment) {
+  Floats mass[kChains] = {};
+  Floats first[kChains] = {};
+  for (int32_t j = 0; j < kRowBlock; j += kLanes * kChains) {
+    for (int32_t c = 0; c < kChains; ++c) {
+      Floats z = (Load(block + j + c * kLanes) - max) * inv_temperature;
+      Floats e = Exp(z);
+      mass[c] += e;
+      // z of a banned candidate is -infinity, and 0 * -infinity is no number.
+      if constexpr (kMoment) first[c] += e * Select(z > All(-87.0f), z, All(0.0f));
+    }
+  }
+  auto sum = [](const Floats(&v)[kChains]) {
+    Floats s = (v[0] + v[1]) + (v[2] + v[3]);
+    return static_cast<double>((s[0] + s[1]) + (s[2] + s[3]));
+  };
+  if constexpr (kMoment) *moment += sum(first);
+  return sum(mass);
 }
 
 template <bool kMoment>
@@ -63,31 +109,16 @@ double Mass(const float* x, int32_t n, float max, float inv_temperature, double*
             double* moment) {
   double total = 0.0;
   double total_moment = 0.0;
-  float tail[kRowBlock];
-  for (int32_t begin = 0; begin < n; begin += kRowBlock) {
-    const float* block = x + begin;
-    if (n - begin < kRowBlock) {  // pad the last block: -infinity has no mass
-      std::fill(std::copy(block, x + n, tail), tail + kRowBlock, kNegInf);
-      block = tail;
-    }
-    float mass[kLanes] = {};
-    float first[kLanes] = {};
-    for (int j = 0; j < kRowBlock; j += kLanes) {
-      for (int l = 0; l < kLanes; ++l) {
-        float z = (block[j + l] - max) * inv_temperature;
-        float e = ExpF(z);
-        mass[l] += e;
-        // z of a banned candidate is -infinity, and 0 * -infinity is no number.
-        if constexpr (kMoment) first[l] += e * (z > -87.0f ? z : -87.0f);
-      }
-    }
-    double sum = 0.0;
-    for (float m : mass) sum += static_cast<double>(m);
-    block_mass[begin / kRowBlock] = sum;
-    total += sum;
-    if constexpr (kMoment) {
-      for (float m : first) total_moment += static_cast<double>(m);
-    }
+  const int32_t full = n / kRowBlock;
+  auto add = [&](const float* block, int32_t b) {
+    block_mass[b] = BlockMass<kMoment>(block, All(max), All(inv_temperature), &total_moment);
+    total += block_mass[b];
+  };
+  for (int32_t b = 0; b < full; ++b) add(x + int64_t{b} * kRowBlock, b);
+  if (n % kRowBlock != 0) {  // pad the last block: -infinity has no mass
+    float tail[kRowBlock];
+    std::fill(std::copy(x + int64_t{full} * kRowBlock, x + n, tail), tail + kRowBlock, kNegInf);
+    add(tail, full);
   }
   if constexpr (kMoment) *moment = total_moment;
   return total;
@@ -95,7 +126,7 @@ double Mass(const float* x, int32_t n, float max, float inv_temperature, double*
 
 }  // namespace
 
-float FastExp(float z) { return ExpF(z); }
+float FastExp(float z) { return Exp(All(z))[0]; }
 
 float BlockMax(const float* x, int32_t size) {
   float m = kNegInf;
@@ -104,35 +135,31 @@ float BlockMax(const float* x, int32_t size) {
 }
 
 bool ScanRow(const float* x, int32_t n, float* block_max) {
-  int32_t bad[kLanes] = {};
-  int32_t full = n / kRowBlock;
+  Ints bad = {};
+  const int32_t full = n / kRowBlock;
   for (int32_t b = 0; b < full; ++b) {
     const float* block = x + int64_t{b} * kRowBlock;
-    float m[kLanes];
-    for (float& lane : m) lane = kNegInf;
-    for (int j = 0; j < kRowBlock; j += kLanes) {
-      for (int l = 0; l < kLanes; ++l) {
-        float v = block[j + l];
-        m[l] = v > m[l] ? v : m[l];
-        bad[l] |= v != v ? 1 : 0;
+    Floats m[kChains] = {All(kNegInf), All(kNegInf), All(kNegInf), All(kNegInf)};
+    for (int32_t j = 0; j < kRowBlock; j += kLanes * kChains) {
+      for (int32_t c = 0; c < kChains; ++c) {
+        Floats v = Load(block + j + c * kLanes);
+        m[c] = Select(v > m[c], v, m[c]);
+        bad |= v != v;
       }
     }
-    for (int width = kLanes / 2; width > 0; width /= 2) {
-      for (int l = 0; l < width; ++l) m[l] = m[l + width] > m[l] ? m[l + width] : m[l];
-    }
-    block_max[b] = m[0];
+    for (int32_t c = 1; c < kChains; ++c) m[0] = Select(m[c] > m[0], m[c], m[0]);
+    block_max[b] = std::max(std::max(m[0][0], m[0][1]), std::max(m[0][2], m[0][3]));
   }
-  if (int32_t rest = n - full * kRowBlock; rest > 0) {
+  if (int32_t rest = n % kRowBlock; rest > 0) {
     const float* block = x + int64_t{full} * kRowBlock;
     block_max[full] = BlockMax(block, rest);
     for (int32_t i = 0; i < rest; ++i) bad[0] |= block[i] != block[i] ? 1 : 0;
   }
-  int32_t any = 0;
-  for (int32_t b : bad) any |= b;
-  return any != 0;
+  return (bad[0] | bad[1] | bad[2] | bad[3]) != 0;
 }
 
 void MaskRow(const float* x, const uint32_t* mask, int32_t n, float* out) {
+  const Words bit = {1, 2, 4, 8};
   for (int32_t begin = 0; begin < n; begin += 32) {
     uint32_t word = mask[begin / 32];
     int32_t size = std::min(32, n - begin);
@@ -141,7 +168,14 @@ void MaskRow(const float* x, const uint32_t* mask, int32_t n, float* out) {
     } else if (word == 0xFFFFFFFFu) {
       std::copy_n(x + begin, size, out + begin);
     } else {
-      for (int32_t i = 0; i < size; ++i) out[begin + i] = (word >> i) & 1 ? x[begin + i] : kNegInf;
+      int32_t i = 0;
+      for (; i + kLanes <= size; i += kLanes) {
+        uint32_t nibble = word >> i;
+        Ints allowed = (Words{nibble, nibble, nibble, nibble} & bit) != 0;
+        Floats v = Select(allowed, Load(x + begin + i), All(kNegInf));
+        std::memcpy(out + begin + i, &v, sizeof(v));
+      }
+      for (; i < size; ++i) out[begin + i] = (word >> i) & 1 ? x[begin + i] : kNegInf;
     }
   }
 }
@@ -153,21 +187,31 @@ double RowMass(const float* x, int32_t n, float max, float inv_temperature, doub
 }
 
 void ExpWeights(const float* x, size_t n, double max, double temperature, double* w) {
-  double inverse = 1.0 / temperature;
-  for (size_t i = 0; i < n; ++i) w[i] = ExpD((static_cast<double>(x[i]) - max) * inverse);
+  const double inverse = 1.0 / temperature;
+  auto two = [&](double a, double b) { return Exp((Doubles{a, b} - max) * inverse); };
+  size_t i = 0;
+  for (; i + 2 <= n; i += 2) {
+    Doubles e = two(static_cast<double>(x[i]), static_cast<double>(x[i + 1]));
+    std::memcpy(w + i, &e, sizeof(e));
+  }
+  if (i < n) w[i] = two(static_cast<double>(x[i]), 0.0)[0];
 }
 
 double RowMassDouble(const float* x, int32_t n, double max, double temperature) {
-  double total = 0.0;
-  double w[kRowBlock];
-  for (int32_t begin = 0; begin < n; begin += kRowBlock) {
-    int32_t size = std::min(kRowBlock, n - begin);
-    ExpWeights(x + begin, static_cast<size_t>(size), max, temperature, w);
-    double sum = 0.0;
-    for (int32_t i = 0; i < size; ++i) sum += w[i];
-    total += sum;
+  const double inverse = 1.0 / temperature;
+  Doubles total[2] = {};
+  int32_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    Doubles a = {static_cast<double>(x[i]), static_cast<double>(x[i + 1])};
+    Doubles b = {static_cast<double>(x[i + 2]), static_cast<double>(x[i + 3])};
+    total[0] += Exp((a - max) * inverse);
+    total[1] += Exp((b - max) * inverse);
   }
-  return total;
+  for (; i < n; ++i) {
+    double v = static_cast<double>(x[i]);
+    total[0][0] += Exp((Doubles{v, v} - max) * inverse)[0];
+  }
+  return (total[0][0] + total[0][1]) + (total[1][0] + total[1][1]);
 }
 
 }  // namespace ink

@@ -1,5 +1,5 @@
-// Passes over a dense row of logits, written so that the compiler vectorizes them for the baseline
-// instruction set. A row is cut in blocks of kRowBlock; most later work looks at block maxima only.
+// Passes over a dense row of logits, in vectors of the baseline instruction set. A row is cut in
+// blocks of kRowBlock; most later work looks at block maxima only.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,7 @@ float FastExp(float z);
 /// w[i] = exp((x[i] - max) / temperature) in double, relative error below 1e-14 (0 below -708).
 void ExpWeights(const float* x, size_t n, double max, double temperature, double* w);
 
-/// Sum of exp(x - max) in double (blockwise, no storage), for log-probabilities.
+/// Sum of exp((x - max) / temperature) in double, for log-probabilities.
 double RowMassDouble(const float* x, int32_t n, double max, double temperature);
 
 }  // namespace ink
