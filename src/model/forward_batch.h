@@ -21,14 +21,14 @@ struct ForwardBatch {
 
   int64_t num_tokens = 0;
   int num_seqs = 0;
-  const int32_t* token_ids = nullptr;        // [num_tokens]
-  const int32_t* positions = nullptr;        // [num_tokens, n_axes]
+  const int32_t* token_ids = nullptr;  // [num_tokens]
+  const int32_t* positions = nullptr;  // [num_tokens, n_axes]
   int n_axes = 1;
-  const SequenceSpan* sequences = nullptr;   // [num_seqs], with masks and adapters
-  const int32_t* cu_seqlens = nullptr;       // [num_seqs + 1]
-  const float* input_embeds = nullptr;       // [num_embeds, d_model] or null
-  const int32_t* embed_index = nullptr;      // [num_tokens], -1: the token's own embedding
-  std::vector<Group> groups;                 // by layer group
+  const SequenceSpan* sequences = nullptr;  // [num_seqs], with masks and adapters
+  const int32_t* cu_seqlens = nullptr;      // [num_seqs + 1]
+  const float* input_embeds = nullptr;      // [num_embeds, d_model] or null
+  const int32_t* embed_index = nullptr;     // [num_tokens], -1: the token's own embedding
+  std::vector<Group> groups;                // by layer group
 };
 
 /// The cached state of every layer, as the runner laid it out.

@@ -32,8 +32,7 @@ class GgufWeightSource : public WeightSource {
   explicit GgufWeightSource(GgufFile file) : file_(std::move(file)) {}
 
   Status Init() {
-    INK_ASSIGN_OR_RETURN(std::string_view arch,
-                         file_.metadata().GetString("general.architecture"));
+    INK_ASSIGN_OR_RETURN(std::string_view arch, file_.metadata().GetString("general.architecture"));
     if (file_.tensors().empty()) {
       return InvalidArgument(file_.path() + ": expected a model, the file has no tensors" +
                              " (a vocabulary only)");
@@ -99,9 +98,8 @@ class GgufWeightSource : public WeightSource {
     INK_ASSIGN_OR_RETURN(const GgufTensor* tensor, file_.Get(name));
     const QuantFormat* format = FindQuantFormat(tensor->type);
     if (format == nullptr || tensor->num_rows() != 1) {
-      return Corrupt(path() + ": tensor " + std::string(name) +
-                     ": expected a float vector, got " + std::string(Info(tensor->type).name) +
-                     " " + tensor->ShapeString());
+      return Corrupt(path() + ": tensor " + std::string(name) + ": expected a float vector, got " +
+                     std::string(Info(tensor->type).name) + " " + tensor->ShapeString());
     }
     std::vector<float> values(tensor->dims[0]);
     format->decode(tensor->data.data(), values.data(), tensor->dims[0]);
@@ -110,8 +108,7 @@ class GgufWeightSource : public WeightSource {
     if (heads > 0 && name.find(".bias") != std::string_view::npos) {
       if (values.size() % (2 * size_t{heads}) != 0) {
         return Corrupt(path() + ": tensor " + std::string(name) + ": expected a multiple of " +
-                       std::to_string(2 * heads) + " values, got " +
-                       std::to_string(values.size()));
+                       std::to_string(2 * heads) + " values, got " + std::to_string(values.size()));
       }
       SourceTensor shape;
       shape.rows = static_cast<int64_t>(values.size());

@@ -19,8 +19,8 @@ namespace ink {
 struct LayerGroup {
   enum class Kind { kFullAttention, kSlidingWindow, kRecurrent };
   Kind kind = Kind::kFullAttention;
-  int64_t window = 0;       // tokens, sliding windows only
-  int num_kv_heads = 0;     // attention groups
+  int64_t window = 0;    // tokens, sliding windows only
+  int num_kv_heads = 0;  // attention groups
   int head_dim = 0;
   int64_t state_bytes = 0;  // per layer and sequence, recurrent groups only
   std::vector<int> layers;  // which layers belong to it
@@ -36,8 +36,8 @@ struct ModelInfo {
   int64_t context_length = 0;  // trained
   int position_axes = 1;
   std::vector<LayerGroup> groups;
-  int64_t weight_bytes = 0;      // packed
-  int64_t flops_per_token = 0;   // 2 per weight that multiplies a token, attention excluded
+  int64_t weight_bytes = 0;     // packed
+  int64_t flops_per_token = 0;  // 2 per weight that multiplies a token, attention excluded
   int64_t num_parameters = 0;
 };
 
