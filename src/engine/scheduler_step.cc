@@ -104,7 +104,9 @@ void Scheduler::ScheduleDecodes(int64_t& budget, SchedulerOutput& out) {
 // Drafts are a bet: they take free blocks and never another sequence's.
 bool Scheduler::TryDrafts(Record& record, int64_t base, int64_t drafts, SchedulerOutput& out) {
   if (cache_->has_recurrent()) {
-    if (record.num_computed == 0) return false;
+    // Rejected drafts bring the state back to this step's start: while it still has tokens to catch
+    // up with, another bet could keep it there for ever.
+    if (record.num_computed == 0 || base > 1) return false;
     cache_->KeepCheckpoint(record.cache, record.num_computed);
   }
   const int64_t to = record.num_computed + base + drafts;

@@ -201,6 +201,27 @@ TEST(CacheManager, TruncateRollsBackAndKeepsCachedContent) {
   EXPECT_INTACT(*cache);
 }
 
+// After an edit inside a registered block, what follows belongs to the edited prefix, not to the
+// old.
+TEST(CacheManager, AnEditedPrefixIsNotFoundUnderTheOldOne) {
+  const auto cache = MakeCache({.groups = {kFull}, .device_bytes = 64 * kMiB});
+  SimulatedMemory memory(*cache);
+  Driver a{cache.get(), &memory, Tokens(128)};
+  a.Start();
+  ASSERT_TRUE(a.Run(100));
+  a.computed = cache->Truncate(a.state, 100, 70);
+  a.tokens[75] = -1;
+  ASSERT_TRUE(a.Run(58));
+  Driver b{cache.get(), &memory, Tokens(130)};
+  EXPECT_EQ(b.Start(), 96);
+  ASSERT_TRUE(b.Run(34));
+  Driver c{cache.get(), &memory, a.tokens};
+  c.tokens.push_back(0);
+  EXPECT_EQ(c.Start(), 128);
+  ASSERT_TRUE(c.Run(1));
+  for (Driver* driver : {&a, &b, &c}) cache->Release(driver->state);
+}
+
 TEST(CacheManager, TruncateBehindTheWindowStartsOver) {
   const auto cache = MakeCache({.groups = {kSliding}, .device_bytes = 64 * kMiB});
   SimulatedMemory memory(*cache);
