@@ -569,12 +569,12 @@ int32_t Candidates::Draw(double u) {
   return last;
 }
 
-double Candidates::LogNorm() const {
+LogNorm Candidates::Norm() const {
   double max = static_cast<double>(max_);
   double mass = dense_ ? RowMassDouble(row_, n_, max, temperature_)
                        : RowMassDouble(s_.logits.data(), static_cast<int32_t>(s_.logits.size()),
                                        max, temperature_);
-  return max / temperature_ + std::log(mass);
+  return {ToZ(max_), std::log(mass)};
 }
 
 double Candidates::Z(int32_t id) const {
@@ -586,9 +586,9 @@ double Candidates::Z(int32_t id) const {
 
 std::vector<std::pair<int32_t, double>> Candidates::Probabilities() const {
   std::vector<std::pair<int32_t, double>> list;
-  double norm = LogNorm();
+  const LogNorm norm = Norm();
   auto add = [&](int32_t id, float logit) {
-    double p = std::exp(ToZ(logit) - norm);
+    double p = std::exp(norm.Logprob(ToZ(logit)));
     if (p > 0) list.emplace_back(id, p);
   };
   if (dense_) {

@@ -35,6 +35,13 @@ class SamplerScratch {
   std::vector<int32_t> touched;    // blocks with edits
 };
 
+/// log(sum of exp(z)) as the largest z and the rest, so that huge logits keep their differences.
+struct LogNorm {
+  double z_max = 0.0;
+  double log_mass = 0.0;  // log(sum of exp(z - z_max))
+  double Logprob(double z) const { return (z - z_max) - log_mass; }
+};
+
 class Candidates {
  public:
   /// One candidate, where an order matters: better is a larger logit, then a lower id.
@@ -63,7 +70,7 @@ class Candidates {
     double z = static_cast<double>(*logit) / temperature_ + edit_offset_;
     Store(id, logit, (edit(z) - edit_offset_) * temperature_);
   }
-  /// Edits see z + offset: log-probabilities, where offset is -LogNorm().
+  /// Edits see z + offset: log-probabilities, where offset is minus the norm.
   void SetEditOffset(double offset) { edit_offset_ = offset; }
   void Ban(int32_t id);
   void FinishEdits();
@@ -90,8 +97,8 @@ class Candidates {
   // --- Reading ---
   /// The candidate at `u` in [0, 1) of the cumulative distribution, ids ascending.
   int32_t Draw(double u);
-  /// log of the sum of exp(z), in double.
-  double LogNorm() const;
+  /// The log-softmax's norm, in double.
+  LogNorm Norm() const;
   /// z of an id, -infinity if it is no candidate.
   double Z(int32_t id) const;
   double ToZ(float logit) const { return static_cast<double>(logit) / temperature_; }

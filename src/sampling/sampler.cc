@@ -15,9 +15,9 @@ namespace {
 constexpr uint64_t kTokenDraw = 0;
 constexpr uint64_t kXtcDraw = 1;
 
-std::vector<TokenLogprob> Logprobs(Candidates& c, int32_t n, double norm) {
+std::vector<TokenLogprob> Logprobs(Candidates& c, int32_t n, const LogNorm& norm) {
   std::vector<TokenLogprob> list;
-  for (const Candidates::Scored& s : c.Top(n)) list.push_back({s.id, c.ToZ(s.logit) - norm});
+  for (const Candidates::Scored& s : c.Top(n)) list.push_back({s.id, norm.Logprob(c.ToZ(s.logit))});
   return list;
 }
 
@@ -215,9 +215,9 @@ Result<SampleResult> Sampler::Sample(std::span<const float> logits, std::span<co
   INK_RETURN_IF_ERROR(c.Load(logits));
   SampleResult result;
   const bool raw = params_.logprobs >= 0 && params_.logprobs_mode == LogprobsMode::kRaw;
-  double raw_norm = 0.0;
+  LogNorm raw_norm;
   if (raw && !c.empty()) {
-    raw_norm = c.LogNorm();
+    raw_norm = c.Norm();
     result.top_logprobs = Logprobs(c, params_.logprobs, raw_norm);
   }
   INK_RETURN_IF_ERROR(RunChain(mask, c, &result.forced_end));
@@ -226,8 +226,8 @@ Result<SampleResult> Sampler::Sample(std::span<const float> logits, std::span<co
   const bool mirostat = params_.mirostat == 2 && !IsGreedy(params_);
   const bool processed = params_.logprobs >= 0 && !raw;
   if (mirostat || processed) {
-    double norm = c.LogNorm();
-    double logprob = c.Z(result.token) - norm;
+    const LogNorm norm = c.Norm();
+    double logprob = norm.Logprob(c.Z(result.token));
     if (mirostat) result.surprise = -logprob / std::log(2.0);
     if (processed) {
       result.logprob = logprob;
@@ -235,7 +235,8 @@ Result<SampleResult> Sampler::Sample(std::span<const float> logits, std::span<co
     }
   }
   if (raw) {
-    result.logprob = static_cast<double>(logits[static_cast<size_t>(result.token)]) - raw_norm;
+    result.logprob =
+        raw_norm.Logprob(static_cast<double>(logits[static_cast<size_t>(result.token)]));
   }
   return result;
 }
@@ -262,9 +263,9 @@ Result<std::vector<TokenLogprob>> Sampler::BeamScores(std::span<const float> log
   INK_RETURN_IF_ERROR(c.Load(logits));
   if (c.empty()) return std::vector<TokenLogprob>();
   // The penalties act on log-probabilities here, which are never positive.
-  const double norm = c.LogNorm();
+  const LogNorm norm = c.Norm();
   if (!mask.empty()) c.ApplyMask(mask);
-  c.SetEditOffset(-norm);
+  c.SetEditOffset(-(norm.z_max + norm.log_mass));
   for (SamplerStage stage : stages_) {
     if (stage <= SamplerStage::kDry) ApplyEditStage(stage, c, EndBanned());
   }

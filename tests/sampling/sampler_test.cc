@@ -520,6 +520,19 @@ TEST(Logprobs, ProcessedAreTheDistribution) {
   }
 }
 
+TEST(Logprobs, HugeLogitsKeepTheirDifferences) {
+  for (LogprobsMode mode : {LogprobsMode::kRaw, LogprobsMode::kProcessed}) {
+    SamplingParams p;
+    p.logprobs = 4;
+    p.logprobs_mode = mode;
+    SampleResult r = Draw(Make(p, 4), {1e30f, -1e30f, 1e30f, 0.0f});
+    EXPECT_NEAR(r.logprob, std::log(0.5), 1e-12);
+    ASSERT_GE(r.top_logprobs.size(), 2u);
+    EXPECT_EQ(r.top_logprobs[0].id, 0);
+    EXPECT_EQ(r.top_logprobs[1].id, 2);
+  }
+}
+
 TEST(Logprobs, OffAndChosenOnly) {
   SamplingParams p;
   std::vector<float> logits = RandomLogits(6, 100);
