@@ -31,5 +31,6 @@ using CommandBody = std::function<int()>;
 using RegisterFunction = CommandBody (*)(CLI::App& app);
 
 // One declaration per command, in the order of main.cc's table.
+CommandBody RegisterQuantize(CLI::App& app);
 
 }  // namespace ink::cli

@@ -23,6 +23,7 @@ struct Command {
 const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
       // {name, one line for --help, registering function}
+      {"quantize", "write a model in other tensor types", RegisterQuantize},
   };
   return commands;
 }

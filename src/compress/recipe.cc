@@ -266,6 +266,42 @@ DType FallBack(DType type, int64_t row) {
   return row % Info(type).block_values == 0 ? type : DType::kF16;
 }
 
+/// Tensors that could not get their type, gathered so that a model of odd width gives a few
+/// warnings and not hundreds.
+class Misfits {
+ public:
+  void Add(const RecipeTensor& tensor, DType wanted, DType used) {
+    for (Group& group : groups_) {
+      if (group.row != tensor.dims[0] || group.wanted != wanted || group.used != used) continue;
+      ++group.count;
+      return;
+    }
+    groups_.push_back({std::string(tensor.name), tensor.dims[0], wanted, used, 1});
+  }
+
+  void AppendWarnings(std::vector<std::string>* warnings) const {
+    for (const Group& group : groups_) {
+      const std::string others =
+          group.count > 1 ? " and " + std::to_string(group.count - 1) + " more" : "";
+      warnings->push_back(group.first + others + ": rows of " + std::to_string(group.row) +
+                          " values are no multiple of " +
+                          std::to_string(Info(group.wanted).block_values) + " as " +
+                          std::string(Info(group.wanted).name) + " needs; using " +
+                          std::string(Info(group.used).name));
+    }
+  }
+
+ private:
+  struct Group {
+    std::string first;
+    int64_t row;
+    DType wanted;
+    DType used;
+    int count;
+  };
+  std::vector<Group> groups_;
+};
+
 /// The place of each tensor in its role, counted in the order of layers.
 std::vector<Place> Places(const ModelTraits& traits, std::span<const RecipeTensor> tensors) {
   std::vector<Place> places(tensors.size());
@@ -384,6 +420,7 @@ Result<TypeChoice> ChooseTypes(const Recipe& recipe, const ModelTraits& traits,
   const Mixture mixture(recipe, traits, tied, options.has_importance);
   const std::vector<Place> places = Places(traits, tensors);
   TypeChoice choice;
+  Misfits misfits;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const RecipeTensor& tensor = tensors[i];
     if (!IsFloatWeight(tensor.type) || (!MayQuantize(tensor) && recipe.type != DType::kF32)) {
@@ -401,14 +438,10 @@ Result<TypeChoice> ChooseTypes(const Recipe& recipe, const ModelTraits& traits,
       type = mixture.Choose(tensor, RoleOf(tensor.name), places[i]);
     }
     const DType fitting = FallBack(type, tensor.dims[0]);
-    if (fitting != type) {
-      choice.warnings.push_back(
-          name + ": rows of " + std::to_string(tensor.dims[0]) + " values are no multiple of " +
-          std::to_string(Info(type).block_values) + " as " + std::string(Info(type).name) +
-          " needs; using " + std::string(Info(fitting).name));
-    }
+    if (fitting != type) misfits.Add(tensor, type, fitting);
     choice.types.push_back(fitting);
   }
+  misfits.AppendWarnings(&choice.warnings);
   for (size_t k = 0; k < used.size(); ++k) {
     if (used[k]) continue;
     choice.warnings.push_back("tensor type pattern \"" + options.overrides[k].pattern +
