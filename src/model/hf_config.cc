@@ -512,7 +512,7 @@ Result<HfConfig> Parser::Parse() {
                          in_.Bool("use_sliding_window", !arch_.gguf.starts_with("qwen")));
     INK_ASSIGN_OR_RETURN(uint32_t window, in_.Int("sliding_window", 0, kMaxSize, 0));
     if (arch_.gguf == "phi3") U32("attention.sliding_window", window);
-    if (uses && window > 0 && window < max_positions_) {
+    if (uses && arch_.gguf != "phi3" && window > 0 && window < max_positions_) {
       Warn("the sliding window of " + std::to_string(window) +
            " positions is not applied; longer contexts are attended to in full");
     }

@@ -22,8 +22,8 @@ struct ConvertOptions {
   DType dequantized = DType::kF32;
   /// Most tensor bytes in one output file, 0 for a single file.
   uint64_t max_shard_bytes = 0;
-  /// Called now and then with bytes written so far and in all.
-  std::function<void(uint64_t done, uint64_t total)> progress;
+  /// Called now and then with bytes written so far and in all; false stops the work (kCancelled).
+  std::function<bool(uint64_t done, uint64_t total)> progress;
 };
 
 /// A further file of the folder: name and content.
@@ -32,7 +32,8 @@ using NamedText = std::pair<std::string, std::string>;
 /// Writes config.json, generation_config.json, model.safetensors (or shards with an index) and
 /// `more_files` into `folder`, which is made if needed; config.json comes last, so a folder that
 /// has one is complete. What could not be kept exactly goes to `warnings`. Errors: kUnsupported
-/// (architecture or tensor without a Hugging Face form), kCorrupt, kIo.
+/// (architecture or tensor without a Hugging Face form), kCorrupt, kIo, and kInvalidArgument where
+/// the folder holds other weights, which a reader would take for part of this model.
 Status ConvertGgufToHf(const GgufFile& in, const std::string& folder,
                        const std::vector<NamedText>& more_files, const ConvertOptions& options,
                        std::vector<std::string>* warnings);

@@ -67,7 +67,9 @@ Status ToGguf::Declare() {
 
 Status ToGguf::Emit(std::span<const std::byte> bytes) {
   INK_RETURN_IF_ERROR(writer_.Write(bytes));
-  if (options_.progress) options_.progress(writer_.written_bytes(), writer_.total_bytes());
+  if (options_.progress && !options_.progress(writer_.written_bytes(), writer_.total_bytes())) {
+    return Cancelled(in_.folder() + ": stopped; nothing was written");
+  }
   return OkStatus();
 }
 

@@ -46,6 +46,7 @@ class ToHf {
  private:
   Status PlanTensor(const GgufTensor& tensor, const HfTensor& form);
   Status FoldMinusOne(Planned* planned);
+  Status CheckNoOtherWeights(const std::vector<std::string>& paths) const;
   Result<std::vector<float>> ReadFactors(std::string_view name);
   Result<HfConfigExtras> Extras();
   Status WriteTensor(SafetensorsWriter& writer, const Planned& planned, uint32_t expert);
@@ -197,7 +198,9 @@ Result<HfConfigExtras> ToHf::Extras() {
 
 Status ToHf::Emit(SafetensorsWriter& writer, std::span<const std::byte> bytes) {
   INK_RETURN_IF_ERROR(writer.Write(bytes));
-  if (options_.progress) options_.progress(writer.written_bytes(), writer.total_bytes());
+  if (options_.progress && !options_.progress(writer.written_bytes(), writer.total_bytes())) {
+    return Cancelled(folder_ + ": stopped; nothing was written");
+  }
   return OkStatus();
 }
 
@@ -227,6 +230,19 @@ Status ToHf::WriteTensor(SafetensorsWriter& writer, const Planned& planned, uint
   return OkStatus();
 }
 
+// Files of an earlier model that this one does not replace.
+Status ToHf::CheckNoOtherWeights(const std::vector<std::string>& paths) const {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.ends_with(".safetensors") && !name.ends_with(".safetensors.index.json")) continue;
+    if (std::find(paths.begin(), paths.end(), folder_ + "/" + name) == paths.end()) {
+      return InvalidArgument(Mismatch(folder_, "output folder", "no other weights in it", name));
+    }
+  }
+  return OkStatus();
+}
+
 Status ToHf::Write(const std::vector<NamedText>& more_files) {
   SafetensorsWriter writer(folder_ + "/" + std::string(kSafetensorsName),
                            {.max_shard_bytes = options_.max_shard_bytes});
@@ -238,6 +254,7 @@ Status ToHf::Write(const std::vector<NamedText>& more_files) {
     INK_RETURN_IF_ERROR(writer.AddTensor(planned.form.HfName(target.expert), planned.out, shape));
   }
   INK_RETURN_IF_ERROR(writer.Begin());
+  INK_RETURN_IF_ERROR(CheckNoOtherWeights(writer.paths()));
   for (size_t i : writer.WriteOrder()) {
     INK_RETURN_IF_ERROR(WriteTensor(writer, planned_[targets_[i].planned], targets_[i].expert));
   }

@@ -318,6 +318,20 @@ TEST(HfConvertForms, FailuresLeaveNothingBehind) {
   WriteText(tmp / "occupied", "before");
   EXPECT_FALSE(ConvertGgufToHf(in, tmp / "occupied", {}, {}, nullptr).ok());
   EXPECT_EQ(ReadText(tmp / "occupied"), "before");
+  // Weights of another model beside the new ones.
+  std::filesystem::create_directory(tmp / "used");
+  WriteText(tmp / "used/model-00001-of-00002.safetensors", "before");
+  Status other = ConvertGgufToHf(in, tmp / "used", {}, {}, nullptr);
+  EXPECT_EQ(other.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(other.message().find("model-00001-of-00002"), std::string::npos) << other.message();
+  EXPECT_FALSE(std::filesystem::exists(tmp / "used/model.safetensors"));
+  // Stopped half way.
+  int calls = 0;
+  Status stopped =
+      ConvertGgufToHf(in, tmp / "stopped", {},
+                      {.progress = [&](uint64_t, uint64_t) { return ++calls < 5; }}, nullptr);
+  EXPECT_EQ(stopped.code(), StatusCode::kCancelled);
+  EXPECT_FALSE(std::filesystem::exists(tmp / "stopped"));
   // A tensor without a name on the other side.
   GgufWriter writer(tmp / "odd.gguf");
   writer.metadata().CopyFrom(in.metadata());
