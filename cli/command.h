@@ -32,5 +32,6 @@ using RegisterFunction = CommandBody (*)(CLI::App& app);
 
 // One declaration per command, in the order of main.cc's table.
 CommandBody RegisterQuantize(CLI::App& app);
+CommandBody RegisterTemplate(CLI::App& app);
 
 }  // namespace ink::cli

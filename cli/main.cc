@@ -24,6 +24,7 @@ const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
       // {name, one line for --help, registering function}
       {"quantize", "write a model in other tensor types", RegisterQuantize},
+      {"template", "render a chat template on contexts", RegisterTemplate},
   };
   return commands;
 }
