@@ -60,8 +60,8 @@ class BeamSearch {
   int32_t length() const { return length_; }
 
   /// `candidates` [num_live()]: of each live beam, its best tokens with log-probabilities, in any
-  /// order (Sampler::BeamScores). Ties: the lower beam, then the lower id. Error: a NaN, a score
-  /// above zero that is infinite, or a list count that is not num_live().
+  /// order (Sampler::BeamScores). Ties: the lower beam, then the lower id. Error: a NaN or
+  /// +infinity, or a list count that is not num_live(). -infinity is a banned token.
   Result<BeamStep> Step(std::span<const std::vector<TokenLogprob>> candidates);
 
   /// The tokens of live beam i.

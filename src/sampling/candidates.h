@@ -15,8 +15,8 @@
 
 namespace ink {
 
-/// Buffers of one thread, reused by every row it samples; about 20 bytes per vocabulary entry at
-/// worst. Contents mean nothing between calls.
+/// Buffers of one thread, reused by every row it samples: at worst about 40 bytes per vocabulary
+/// entry (a nucleus of everything), usually 4 or none. Contents mean nothing between calls.
 class SamplerScratch {
  public:
   size_t Bytes() const;
