@@ -330,27 +330,39 @@ struct ValuesQ4 {
   }
 };
 
-// R rows by C vectors of dimensions from `column` on.
+// What follows keeps R rows by C vectors of dimensions in registers. Plain loops with a full
+// unroll: with lambdas GCC 12 leaves these accumulators in memory.
+
 template <int R, int C>
 INK_INLINE void StoreValues(const ValuesCall& call, int row, int column, __m512 (&acc)[R][C]) {
-  Unroll<R>([&](auto r) {
-    float* out = call.out + (row + r.value) * int64_t{call.head_dim} + column;
-    const float add = call.add[row + r.value];
-    if (add == 0 && call.keep[row + r.value] == 1) return;
-    const __m512 keep = Set(call.keep[row + r.value]);
-    Unroll<C>([&](auto c) {
-      const __m512 o = _mm512_mul_ps(acc[r.value][c.value], Set(add));
-      _mm512_storeu_ps(out + 16 * c.value,
-                       _mm512_fmadd_ps(_mm512_loadu_ps(out + 16 * c.value), keep, o));
-    });
-  });
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+    float* out = call.out + (row + r) * int64_t{call.head_dim} + column;
+    const float add = call.add[row + r];
+    const float keep = call.keep[row + r];
+    const __mmask16 store = add == 0 && keep == 1 ? 0 : 0xffff;
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+      const __m512 o = _mm512_mul_ps(acc[r][c], Set(add));
+      const __m512 old = _mm512_loadu_ps(out + 16 * c);
+      _mm512_mask_storeu_ps(out + 16 * c, store, _mm512_fmadd_ps(old, Set(keep), o));
+    }
+  }
+}
+
+template <int R, int C>
+INK_INLINE void Clear(__m512 (&acc)[R][C]) {
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) acc[r][c] = _mm512_setzero_ps();
+  }
 }
 
 template <int R, int C, typename Values>
 void ValueRows(const ValuesCall& call, int row, int column) {
   __m512 acc[R][C];
-  Unroll<R>(
-      [&](auto r) { Unroll<C>([&](auto c) { acc[r.value][c.value] = _mm512_setzero_ps(); }); });
+  Clear(acc);
   const float* p = static_cast<const float*>(call.p) + row * kScoreStride;
   for (int b = call.first / kTokens; b * kTokens < call.last; ++b) {
     const int begin = call.first > b * kTokens ? call.first : b * kTokens;
@@ -360,55 +372,56 @@ void ValueRows(const ValuesCall& call, int row, int column) {
     const std::byte* next = call.next[b] + Values::kBytes * column;
     for (int j = begin; j < end; ++j) {
       const int in_block = j - b * kTokens;
+#pragma GCC unroll 4
       for (int i = 0; i < C * 16 * Values::kBytes; i += 64) Prefetch(next + in_block * line + i);
       __m512 v[C];
-      Unroll<C>([&](auto c) { v[c.value] = values.Load(in_block, c.value); });
-      Unroll<R>([&](auto r) {
-        const __m512 x = _mm512_set1_ps(p[r.value * kScoreStride + j]);
-        Unroll<C>([&](auto c) {
-          acc[r.value][c.value] = _mm512_fmadd_ps(x, v[c.value], acc[r.value][c.value]);
-        });
-      });
+#pragma GCC unroll 4
+      for (int c = 0; c < C; ++c) v[c] = values.Load(in_block, c);
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const __m512 x = _mm512_set1_ps(p[r * kScoreStride + j]);
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c) acc[r][c] = _mm512_fmadd_ps(x, v[c], acc[r][c]);
+      }
     }
   }
-  StoreValues<R, C>(call, row, column, acc);
+  StoreValues(call, row, column, acc);
 }
 
-struct ValuesBf16 {};  // selects the specialization below
+struct ValuesBf16 {};  // selects the function below
 
 // One step takes the keys j and j + 1, j even. Probabilities of keys that a row does not see are
 // zero, but the slot after the last key may hold anything, so its half is cleared.
 template <int R, int C>
 void ValueRowsBf16(const ValuesCall& call, int row, int column) {
   __m512 acc[R][C];
-  Unroll<R>(
-      [&](auto r) { Unroll<C>([&](auto c) { acc[r.value][c.value] = _mm512_setzero_ps(); }); });
+  Clear(acc);
   const float* p = static_cast<const float*>(call.p) + row * kScoreStride;
+  const int64_t line = 4 * call.head_dim;
   for (int b = call.first / kTokens; b * kTokens < call.last; ++b) {
     const int begin = (call.first > b * kTokens ? call.first : b * kTokens) / 2;
-    const int end = ((call.last < (b + 1) * kTokens ? call.last : (b + 1) * kTokens) + 1) / 2;
-    const int64_t line = 4 * call.head_dim;
-    const std::byte* v_base = call.v[b] + 4 * column;
+    const int limit = call.last < (b + 1) * kTokens ? call.last : (b + 1) * kTokens;
+    const std::byte* values = call.v[b] + 4 * column;
     const std::byte* next = call.next[b] + 4 * column;
-    for (int pair = begin; pair < end; ++pair) {
-      const int64_t offset = (pair - b * (kTokens / 2)) * line;
-      const bool half = 2 * pair + 1 == call.last;
+    const int first_pair = b * (kTokens / 2);
+    for (int pair = begin; pair < (limit + 1) / 2; ++pair) {
+      const int64_t offset = (pair - first_pair) * line;
+      const __m512i mask = _mm512_set1_epi32(2 * pair + 1 < limit ? -1 : 0xffff);
       __m512i v[C];
-      Unroll<C>([&](auto c) {
-        Prefetch(next + offset + 64 * c.value);
-        v[c.value] = LoadInt(v_base + offset + 64 * c.value);
-      });
-      if (half) {
-        Unroll<C>(
-            [&](auto c) { v[c.value] = _mm512_and_si512(v[c.value], _mm512_set1_epi32(0xffff)); });
+#pragma GCC unroll 4
+      for (int c = 0; c < C; ++c) {
+        Prefetch(next + offset + 64 * c);
+        v[c] = _mm512_and_si512(LoadInt(values + offset + 64 * c), mask);
       }
-      Unroll<R>([&](auto r) {
-        const __m512i x = Broadcast32(p + r.value * kScoreStride + pair);
-        Unroll<C>([&](auto c) { DotBf16(acc[r.value][c.value], v[c.value], x); });
-      });
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const __m512i x = Broadcast32(p + r * kScoreStride + pair);
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c) DotBf16(acc[r][c], v[c], x);
+      }
     }
   }
-  StoreValues<R, C>(call, row, column, acc);
+  StoreValues(call, row, column, acc);
 }
 
 using ValueRowsFn = void (*)(const ValuesCall& call, int row, int column);
