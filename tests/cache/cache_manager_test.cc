@@ -209,9 +209,9 @@ TEST(CacheManager, AnEditedPrefixIsNotFoundUnderTheOldOne) {
   Driver a{cache.get(), &memory, Tokens(128)};
   a.Start();
   ASSERT_TRUE(a.Run(100));
-  a.computed = cache->Truncate(a.state, 100, 70);
-  a.tokens[75] = -1;
-  ASSERT_TRUE(a.Run(58));
+  a.computed = cache->Truncate(a.state, 100, 40);
+  a.tokens[45] = -1;
+  ASSERT_TRUE(a.Run(88));
   Driver b{cache.get(), &memory, Tokens(130)};
   EXPECT_EQ(b.Start(), 96);
   ASSERT_TRUE(b.Run(34));
@@ -220,6 +220,22 @@ TEST(CacheManager, AnEditedPrefixIsNotFoundUnderTheOldOne) {
   EXPECT_EQ(c.Start(), 128);
   ASSERT_TRUE(c.Run(1));
   for (Driver* driver : {&a, &b, &c}) cache->Release(driver->state);
+}
+
+TEST(CacheManager, NeedOfAWindowIsBounded) {
+  const auto cache = MakeCache({.groups = {kFull, kSliding}, .device_bytes = 256 * kMiB});
+  SimulatedMemory memory(*cache);
+  Driver a{cache.get(), &memory, Tokens(1000)};
+  std::vector<int64_t> need = {5, 5};
+  cache->AddNeed(a.state, 0, 1000, 32, &need);
+  EXPECT_EQ(need, (std::vector<int64_t>{5 + 32, 5 + 4}));  // 39 + 32 positions, anywhere
+  a.Start();
+  ASSERT_TRUE(a.Run(500));
+  ASSERT_EQ(a.state.tables[1].num_live(), 2);
+  need = {0, 0};
+  cache->AddNeed(a.state, 500, 1000, 32, &need);
+  EXPECT_EQ(need, (std::vector<int64_t>{16, 2}));
+  cache->Release(a.state);
 }
 
 TEST(CacheManager, TruncateBehindTheWindowStartsOver) {

@@ -209,23 +209,26 @@ TEST(Scheduler, OutOfBlocksPreemptsTheNewest) {
 }
 
 TEST(Scheduler, ABlockedSequenceEntersAsSoonAsBlocksAreFree) {
-  SchedulerConfig config = Config(4);
-  config.cache.prefix_cache = false;
-  const auto scheduler = Make(config);
-  ASSERT_TRUE(scheduler->Add(Request(1, 20, 30)).ok());
-  ASSERT_TRUE(scheduler->Add(Request(2, 40, 60)).ok());
-  ASSERT_TRUE(scheduler->Add(Request(3, 50, 60)).ok());
-  for (int i = 0; i < 3; ++i) EXPECT_FALSE(Step(*scheduler).sequences.empty());
-  EXPECT_FALSE(scheduler->IsRunning(3));
-  ASSERT_TRUE(scheduler->Finish(2).ok());
-  EXPECT_EQ(Ids(Step(*scheduler)), (IdList{1, 3}));
+  for (const bool prefix_cache : {false, true}) {
+    SchedulerConfig config = Config(4);
+    config.cache.prefix_cache = prefix_cache;
+    config.token_budget = 96;
+    const auto scheduler = Make(config);
+    ASSERT_TRUE(scheduler->Add(Request(1, 20, 30)).ok());
+    ASSERT_TRUE(scheduler->Add(Request(2, 64, 70)).ok());
+    ASSERT_TRUE(scheduler->Add(Request(3, 50, 60)).ok());
+    EXPECT_EQ(Ids(Step(*scheduler)), (IdList{1, 2}));
+    EXPECT_FALSE(scheduler->IsRunning(3));
+    ASSERT_TRUE(scheduler->Finish(2).ok());
+    EXPECT_EQ(Ids(Step(*scheduler)), (IdList{1, 3}));
+  }
 }
 
 TEST(Scheduler, AdmissionLeavesTheWatermarkAndWhatPrefillsStillNeed) {
   SchedulerConfig config = Config(8);
   config.cache.prefix_cache = false;
   config.watermark_blocks = 2;
-  config.token_budget = 32;
+  config.max_chunk = 32;
   const auto scheduler = Make(config);
   ASSERT_TRUE(scheduler->Add(Request(1, 120, 130)).ok());  // four blocks, one per step
   ASSERT_TRUE(scheduler->Add(Request(2, 70, 90)).ok());    // three: 4 + 3 + 2 > 8
@@ -283,6 +286,19 @@ TEST(Scheduler, HighPriorityTakesTheLowestPlace) {
   const SchedulerOutput out = Step(*scheduler);
   EXPECT_EQ(out.preempted, (std::vector<SchedulerOutput::Preemption>{{1, false}}));
   EXPECT_EQ(Ids(out), (IdList{2, 4}));
+}
+
+TEST(Scheduler, HighPriorityPrefillsFirst) {
+  SchedulerConfig config = Config(64);
+  config.policy = "priority";
+  const auto scheduler = Make(config);
+  ASSERT_TRUE(scheduler->Add(Request(1, 300)).ok());
+  Step(*scheduler);
+  SequenceRequest urgent = Request(2, 40);
+  urgent.priority = 1;
+  ASSERT_TRUE(scheduler->Add(urgent).ok());
+  EXPECT_EQ(Step(*scheduler).sequences,
+            (std::vector<ScheduledSequence>{{2, 0, 40, 0, true}, {1, 64, 24, 0, false}}));
 }
 
 // Both keys always have work waiting; the second has three times the weight.
