@@ -10,7 +10,7 @@
 #include "text/gguf_vocab_parts.h"
 #include "text/pre_tokenizer_table.h"
 #include "text/string_index.h"
-#include "text/tokenizer_json.h"
+#include "text/tokenizer_json_parts.h"
 #include "text/unicode.h"
 
 namespace ink {
@@ -37,10 +37,9 @@ std::string Key(std::string_view name) { return "tokenizer.ggml." + std::string(
 
 namespace {
 
+using gguf_vocab::kChatTemplateKey;
+using gguf_vocab::kComponentsKey;
 using gguf_vocab::Key;
-
-constexpr std::string_view kHuggingFaceKey = "tokenizer.huggingface.json";
-constexpr std::string_view kChatTemplateKey = "tokenizer.chat_template";
 
 class Reader {
  public:
@@ -50,15 +49,16 @@ class Reader {
   Result<TokenizerSpec> Run() {
     INK_ASSIGN_OR_RETURN(const std::string_view model, metadata_.GetString(Key("model")));
     INK_ASSIGN_OR_RETURN(const std::string_view pre, metadata_.GetString(Key("pre"), ""));
-    INK_ASSIGN_OR_RETURN(const std::string_view json, metadata_.GetString(kHuggingFaceKey, ""));
-    if (!json.empty()) return FromHuggingFace(json);
-
+    INK_ASSIGN_OR_RETURN(const std::string_view components,
+                         metadata_.GetString(kComponentsKey, ""));
     spec_.pre_name = pre;
     INK_RETURN_IF_ERROR(ReadTokens());
     if (model == "gpt2" || model == "gemma4") {
-      INK_RETURN_IF_ERROR(MakeBpe(model == "gemma4" ? "gemma4" : pre));
+      INK_RETURN_IF_ERROR(ReadMerges(/*required=*/pre != "kimi-k2"));
+      if (components.empty()) INK_RETURN_IF_ERROR(MakeBpe(model == "gemma4" ? "gemma4" : pre));
     } else if (model == "llama") {
-      MakeSentencePiece();
+      if (!components.empty()) INK_RETURN_IF_ERROR(ReadMerges(/*required=*/false));
+      INK_RETURN_IF_ERROR(MakeSentencePiece());
     } else if (model == "t5") {
       INK_RETURN_IF_ERROR(MakeUnigram());
     } else if (model == "bert") {
@@ -67,12 +67,16 @@ class Reader {
       return Unsupported(metadata_.source() + ": tokenizer.ggml.model is " + Quoted(model) +
                          ", expected \"gpt2\", \"llama\", \"t5\", \"bert\" or \"gemma4\"");
     }
-    INK_RETURN_IF_ERROR(ReadRoles());
-    DetectSpecialTokens(spec_, /*control_only=*/false);
-    MakeAddedTokens();
-    INK_RETURN_IF_ERROR(ReadAffixes(model == "bert"));
     INK_ASSIGN_OR_RETURN(spec_.chat_template, String(kChatTemplateKey));
-    spec_.model.unk = unknown_model_token_ ? spec_.special.unk : kNoToken;
+    if (!components.empty()) {
+      INK_RETURN_IF_ERROR(ApplyComponents(components));
+    } else {
+      INK_RETURN_IF_ERROR(ReadRoles());
+      DetectSpecialTokens(spec_, /*control_only=*/false);
+      MakeAddedTokens();
+      INK_RETURN_IF_ERROR(ReadAffixes(model == "bert"));
+      spec_.model.unk = unknown_model_token_ ? spec_.special.unk : kNoToken;
+    }
     const Status valid = ValidateSpec(spec_);
     if (!valid.ok()) return valid.WithContext(metadata_.source());
     return std::move(spec_);
@@ -88,36 +92,20 @@ class Reader {
     return std::string(value);
   }
 
-  // The definition that a converter embedded; the other keys only add what it does not hold.
-  Result<TokenizerSpec> FromHuggingFace(std::string_view json) {
-    Result<TokenizerSpec> parsed = SpecFromJson({.tokenizer_json = json});
-    if (!parsed.ok()) {
-      return parsed.status().WithContext(metadata_.source() + ": " + std::string(kHuggingFaceKey));
+  Status ApplyComponents(std::string_view json) {
+    const Status read = tokenizer_json::ReadComponents(json, &spec_);
+    if (!read.ok()) {
+      return read.WithContext(metadata_.source() + ": " + std::string(kComponentsKey));
     }
-    spec_ = std::move(parsed).value();
-    from_json_ = true;
+    spec_.special = SpecialIds();
     INK_RETURN_IF_ERROR(ReadRoles());
     DetectSpecialTokens(spec_, /*control_only=*/true);
-    // Models pad their vocabularies: ids that the definition does not know exist as unused tokens.
-    INK_ASSIGN_OR_RETURN(const StringArray texts, metadata_.GetStrings(Key("tokens")));
-    if (texts.size() < spec_.tokens.size()) {
-      return Corrupt(
-          Mismatch(metadata_.source(), std::string(kHuggingFaceKey) + " tokens",
-                   "at most " + std::to_string(texts.size()) + " (tokenizer.ggml.tokens)",
-                   std::to_string(spec_.tokens.size())));
-    }
-    size_t id = 0;
-    for (const std::string_view text : texts) {
-      if (id++ < spec_.tokens.size()) continue;
-      spec_.tokens.push_back(
-          {.text = std::string(text), .type = TokenType::kUnused, .in_model = false});
-    }
-    INK_RETURN_IF_ERROR(ReadAffixes(/*always=*/false));
-    INK_ASSIGN_OR_RETURN(spec_.chat_template, String(kChatTemplateKey));
-    INK_ASSIGN_OR_RETURN(spec_.pre_name, String(Key("pre")));
-    const Status valid = ValidateSpec(spec_);
-    if (!valid.ok()) return valid.WithContext(metadata_.source());
-    return std::move(spec_);
+    const auto has = [](const std::vector<int32_t>& ids, int32_t id) {
+      return id != kNoToken && std::find(ids.begin(), ids.end(), id) != ids.end();
+    };
+    spec_.add_bos = has(spec_.prefix, spec_.special.bos);
+    spec_.add_eos = has(spec_.suffix, spec_.special.eos);
+    return OkStatus();
   }
 
   Status ReadTokens() {
@@ -177,7 +165,7 @@ class Reader {
           {.kind = NormalizerStep::Kind::kReplace, .pattern = " ", .content = kMetaspace});
       AddSentencePieceDecoder(/*strip=*/false);
     }
-    return ReadMerges(/*required=*/pre != "kimi-k2");
+    return OkStatus();
   }
 
   Status ReadMerges(bool required) {
@@ -213,7 +201,7 @@ class Reader {
     return OkStatus();
   }
 
-  void MakeSentencePiece() {
+  Status MakeSentencePiece() {
     spec_.model.kind = ModelKind::kSentencePieceBpe;
     spec_.model.byte_fallback = true;
     unknown_model_token_ = true;
@@ -221,14 +209,14 @@ class Reader {
     spec_.special.bos = Default(1);
     spec_.special.eos = Default(2);
     spec_.special.unk = Default(0);
-    const Result<bool> prefix = metadata_.GetBool(Key("add_space_prefix"), true);
-    const bool add_prefix = prefix.ok() ? *prefix : true;
+    INK_ASSIGN_OR_RETURN(const bool add_prefix, metadata_.GetBool(Key("add_space_prefix"), true));
     if (add_prefix) {
       spec_.normalizer.push_back({.kind = NormalizerStep::Kind::kPrepend, .content = kMetaspace});
     }
     spec_.normalizer.push_back(
         {.kind = NormalizerStep::Kind::kReplace, .pattern = " ", .content = kMetaspace});
     AddSentencePieceDecoder(add_prefix);
+    return OkStatus();
   }
 
   void AddSentencePieceDecoder(bool strip) {
@@ -315,15 +303,13 @@ class Reader {
     INK_RETURN_IF_ERROR(ReadId(Key("prefix_token_id"), &spec_.special.fim_pre));
     INK_RETURN_IF_ERROR(ReadId(Key("suffix_token_id"), &spec_.special.fim_suf));
     INK_RETURN_IF_ERROR(ReadId(Key("middle_token_id"), &spec_.special.fim_mid));
-    // Several end tokens, as some writers state them.
-    for (const std::string_view name : {"eos_token_ids", "eot_token_ids"}) {
-      if (!metadata_.Has(Key(name))) continue;
-      INK_ASSIGN_OR_RETURN(const NumberArray ids, metadata_.GetInts(Key(name)));
-      for (size_t i = 0; i < ids.size(); ++i) {
-        const int64_t id = ids.Int(i);
-        if (id >= 0 && static_cast<size_t>(id) < spec_.tokens.size()) {
-          spec_.end_of_generation.push_back(static_cast<int32_t>(id));
-        }
+    // SpecToGguf's own: all tokens that end generation, where there are several.
+    if (!metadata_.Has(Key("eos_token_ids"))) return OkStatus();
+    INK_ASSIGN_OR_RETURN(const NumberArray ids, metadata_.GetInts(Key("eos_token_ids")));
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const int64_t id = ids.Int(i);
+      if (id >= 0 && static_cast<size_t>(id) < spec_.tokens.size()) {
+        spec_.end_of_generation.push_back(static_cast<int32_t>(id));
       }
     }
     return OkStatus();
@@ -390,14 +376,6 @@ class Reader {
   Status ReadAffixes(bool always) {
     INK_ASSIGN_OR_RETURN(bool bos, metadata_.GetBool(Key("add_bos_token"), default_add_bos_));
     INK_ASSIGN_OR_RETURN(bool eos, metadata_.GetBool(Key("add_eos_token"), default_add_eos_));
-    if (from_json_) {  // the template is in the definition; the flags only mirror it
-      const auto has = [](const std::vector<int32_t>& ids, int32_t id) {
-        return id != kNoToken && std::find(ids.begin(), ids.end(), id) != ids.end();
-      };
-      spec_.add_bos = has(spec_.prefix, spec_.special.bos);
-      spec_.add_eos = has(spec_.suffix, spec_.special.eos);
-      return OkStatus();
-    }
     bos |= always_add_bos_ || always;
     if (always) {
       spec_.special.cls = spec_.special.bos;
@@ -429,7 +407,6 @@ class Reader {
   TokenizerSpec spec_;
   bool default_add_bos_ = false, default_add_eos_ = false, always_add_bos_ = false;
   bool unknown_model_token_ = false;
-  bool from_json_ = false;
 };
 
 }  // namespace

@@ -23,9 +23,10 @@ Result<TokenizerSpec> SpecFromGguf(const Metadata& metadata,
 Result<std::shared_ptr<const Tokenizer>> TokenizerFromGguf(
     const Metadata& metadata, std::vector<std::string>* warnings = nullptr);
 
-/// Sets the tokenizer.* keys. Where those alone would not tokenize as `spec` does,
-/// tokenizer.huggingface.json holds the whole definition too (SpecFromGguf prefers it), and
-/// `warnings` says so.
+/// Sets the tokenizer.* keys. Where those alone would not tokenize as `spec` does, the key
+/// inkstone.tokenizer holds the components of the definition (SpecFromGguf prefers it; other
+/// programs will not know it), and `warnings` says so. Errors: kUnsupported for a vocabulary that
+/// the format cannot hold.
 Status SpecToGguf(const TokenizerSpec& spec, Metadata& metadata,
                   std::vector<std::string>* warnings = nullptr);
 

@@ -150,7 +150,8 @@ const std::vector<Row>& Rows() {
         CaseWords(kLetterOrMark, kLetterOrMark, std::string(kContractions) + "?", R"(\p{N}{1,3})")},
        kNone},
       {{"youtu"},
-       {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]"
+       {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-"
+        "ヿ]"
         "+",
         CaseWords(kLetterOrMark, kLetterOrMark, std::string(kContractions) + "?", R"(\p{N})")},
        kIgnoreMerges},
@@ -170,7 +171,8 @@ const std::vector<Row>& Rows() {
        kNone},
       {{"afmoe"},
        {std::string(kNumberGroups),
-        "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]"
+        "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-"
+        "ᇿ]"
         "+",
         DeepSeek3()},
        kNone},

@@ -35,10 +35,11 @@ struct WrittenTokenizer {
   std::string tokenizer_config;
 };
 
-/// SpecFromJson of the result tokenizes as `spec` does. SentencePiece BPE becomes BPE with byte
-/// fallback; its scores are kept in tokenizer_config.json (key "inkstone"), because merge lists
-/// cannot express how it breaks ties.
-WrittenTokenizer SpecToJson(const TokenizerSpec& spec);
+/// SpecFromJson of the result tokenizes as `spec` does. What Hugging Face has no component for is
+/// kept in tokenizer_config.json (key "inkstone"), with the nearest components in tokenizer.json:
+/// SentencePiece BPE becomes BPE with byte fallback and keeps its scores there, because merge lists
+/// cannot express how it breaks ties. Errors: kUnsupported for a token that is not valid UTF-8.
+Result<WrittenTokenizer> SpecToJson(const TokenizerSpec& spec);
 /// Writes both files into an existing folder.
 Status SpecToFolder(const TokenizerSpec& spec, const std::string& folder);
 
