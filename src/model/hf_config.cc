@@ -1,125 +1,24 @@
 #include "model/hf_config.h"
 
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "base/atomic_file.h"
 #include "formats/quote.h"
 #include "model/hf_architectures.h"
+#include "model/hf_config_fields.h"
 
 namespace ink {
 namespace {
 
-using Json = nlohmann::json;
+using Json = hf::ConfigJson;
+using hf::Describe;
+using Fields = hf::ConfigFields;
+using hf::Member;
 
 // The largest real ones have some ten thousand bytes.
 constexpr uint64_t kMaxConfigBytes = 1 << 20;
 constexpr uint64_t kMaxLayers = 4096;
-constexpr uint64_t kMaxSize = 1 << 28;  // any width, head count or vocabulary
-
-std::string Describe(const Json& value) {
-  if (value.is_object()) return "an object";
-  if (value.is_array()) return "an array of " + std::to_string(value.size());
-  if (value.is_string()) return Quoted(value.get_ref<const std::string&>());
-  return value.dump();
-}
-
-const Json* Member(const Json* object, const char* key) {
-  if (object == nullptr || !object->is_object()) return nullptr;
-  auto it = object->find(key);
-  return it == object->end() || it->is_null() ? nullptr : &*it;
-}
-
-// Fields by name, first in text_config (where there is one), then in the document itself.
-class Fields {
- public:
-  Fields(const Json& root, const std::string& path) : root_(&root), path_(path) {
-    text_ = Member(root_, "text_config");
-  }
-
-  const Json* Find(const char* key) const {
-    const Json* found = Member(text_, key);
-    return found != nullptr ? found : Member(root_, key);
-  }
-  /// Present and null, which differs from absent where the class default is not null.
-  bool IsNull(const char* key) const {
-    for (const Json* object : {text_, root_}) {
-      if (object == nullptr || !object->is_object()) continue;
-      auto it = object->find(key);
-      if (it != object->end()) return it->is_null();
-    }
-    return false;
-  }
-  const Json* text() const { return text_; }
-
-  Status Wrong(std::string_view what, std::string_view expected, const Json& found) const {
-    return Corrupt(Mismatch(path_, what, expected, Describe(found)));
-  }
-
-  Result<uint32_t> Int(const char* key, std::optional<uint32_t> fallback, uint64_t limit = kMaxSize,
-                       uint64_t least = 1) const {
-    return IntOf(Find(key), key, fallback, limit, least);
-  }
-  Result<uint32_t> IntOf(const Json* value, const char* key, std::optional<uint32_t> fallback,
-                         uint64_t limit, uint64_t least) const {
-    const std::string expected =
-        "an integer of " + std::to_string(least) + " to " + std::to_string(limit);
-    if (value == nullptr) {
-      if (fallback) return *fallback;
-      return Corrupt(Mismatch(path_, key, expected, "no such field"));
-    }
-    // Sizes are sometimes written as 4096.0.
-    double number = -1;
-    if (value->is_number()) number = value->get<double>();
-    if (!(number >= static_cast<double>(least)) || number > static_cast<double>(limit) ||
-        number != std::floor(number)) {
-      return Wrong(key, expected, *value);
-    }
-    return static_cast<uint32_t>(number);
-  }
-  Result<float> Number(const char* key, float fallback) const {
-    return NumberOf(Find(key), key, fallback);
-  }
-  Result<float> NumberOf(const Json* value, const char* key, float fallback) const {
-    if (value == nullptr) return fallback;
-    if (!value->is_number()) return Wrong(key, "a number", *value);
-    const double number = value->get<double>();
-    if (!(std::abs(number) <= static_cast<double>(std::numeric_limits<float>::max()))) {
-      return Wrong(key, "a number in the range of float", *value);
-    }
-    return static_cast<float>(number);
-  }
-  Result<bool> Bool(const char* key, bool fallback) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return fallback;
-    if (!value->is_boolean()) return Wrong(key, "true or false", *value);
-    return value->get<bool>();
-  }
-  Result<std::string> String(const Json* value, const char* key, std::string fallback) const {
-    if (value == nullptr) return fallback;
-    if (!value->is_string()) return Wrong(key, "a string", *value);
-    return value->get<std::string>();
-  }
-  Result<std::vector<float>> Floats(const Json* value, const char* key) const {
-    std::vector<float> out;
-    if (value == nullptr) return out;
-    if (!value->is_array()) return Wrong(key, "an array of numbers", *value);
-    for (const Json& item : *value) {
-      INK_ASSIGN_OR_RETURN(float number, NumberOf(&item, key, 0));
-      if (!(number > 0)) return Wrong(key, "numbers above 0", item);
-      out.push_back(number);
-    }
-    return out;
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  const Json* root_;
-  const Json* text_;
-  const std::string& path_;
-};
 
 // Builds one HfConfig; the members are what several steps need.
 class Parser {
@@ -288,7 +187,7 @@ Status Parser::RopeScaling(const Json* rope, const std::string& kind) {
   if (original == nullptr) original = in_.Find("original_max_position_embeddings");
   INK_ASSIGN_OR_RETURN(uint32_t original_context,
                        in_.IntOf(original, "original_max_position_embeddings",
-                                 kind == "llama3" ? 8192 : max_positions_, kMaxSize, 1));
+                                 kind == "llama3" ? 8192 : max_positions_, hf::kMaxConfigSize, 1));
   if (kind == "linear") {
     out_.metadata.SetString(Key("rope.scaling.type"), "linear");
     F32("rope.scaling.factor", factor);
@@ -375,9 +274,9 @@ Status Parser::Longrope(const Json* rope) {
   }
   const Json* original = Member(rope, "original_max_position_embeddings");
   if (original == nullptr) original = in_.Find("original_max_position_embeddings");
-  INK_ASSIGN_OR_RETURN(
-      uint32_t original_context,
-      in_.IntOf(original, "original_max_position_embeddings", max_positions_, kMaxSize, 1));
+  INK_ASSIGN_OR_RETURN(uint32_t original_context,
+                       in_.IntOf(original, "original_max_position_embeddings", max_positions_,
+                                 hf::kMaxConfigSize, 1));
   const double scale = static_cast<double>(max_positions_) / original_context;
   const double computed =
       scale <= 1 ? 1.0 : std::sqrt(1 + std::log(scale) / std::log(original_context));
@@ -452,7 +351,7 @@ Result<uint32_t> Parser::SlidingPeriod() {
 }
 
 Status Parser::Gemma() {
-  INK_ASSIGN_OR_RETURN(uint32_t window, in_.Int("sliding_window", 4096, kMaxSize, 0));
+  INK_ASSIGN_OR_RETURN(uint32_t window, in_.Int("sliding_window", 4096, hf::kMaxConfigSize, 0));
   INK_ASSIGN_OR_RETURN(uint32_t period, SlidingPeriod());
   if (in_.IsNull("sliding_window") || window == 0 || period == 1) {
     // Full attention everywhere. Gemma 2 has a window by default, so it must be denied.
@@ -510,7 +409,7 @@ Result<HfConfig> Parser::Parse() {
     // Qwen models have the field but use it only where a second one says so.
     INK_ASSIGN_OR_RETURN(bool uses,
                          in_.Bool("use_sliding_window", !arch_.gguf.starts_with("qwen")));
-    INK_ASSIGN_OR_RETURN(uint32_t window, in_.Int("sliding_window", 0, kMaxSize, 0));
+    INK_ASSIGN_OR_RETURN(uint32_t window, in_.Int("sliding_window", 0, hf::kMaxConfigSize, 0));
     if (arch_.gguf == "phi3") U32("attention.sliding_window", window);
     if (uses && arch_.gguf != "phi3" && window > 0 && window < max_positions_) {
       Warn("the sliding window of " + std::to_string(window) +
