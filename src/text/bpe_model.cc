@@ -78,9 +78,11 @@ class BpeModel : public TokenModel {
     options_.merges.shrink_to_fit();
     byte_ids_.fill(kNoToken);
     fallback_ids_.fill(kNoToken);
+    // Bytes have their own table: whole words are only looked up where they may skip the merges.
+    const bool needs_vocab = !takes_bytes_ || options_.ignore_merges || options_.newline_runs_whole;
     size_t bytes = 0;
     for (const TokenEntry& token : spec.tokens) bytes += token.text.size();
-    vocab_.Reserve(spec.tokens.size(), bytes);
+    if (needs_vocab) vocab_.Reserve(spec.tokens.size(), bytes);
     std::string raw;
     for (size_t id = 0; id < spec.tokens.size(); ++id) {
       const TokenEntry& token = spec.tokens[id];
@@ -90,8 +92,8 @@ class BpeModel : public TokenModel {
       if (byte >= 0 && fallback_ids_[byte] == kNoToken) fallback_ids_[byte] = token_id;
       if (!takes_bytes_) {
         vocab_.Insert(token.text, token_id);
-      } else if (PrintableToBytes(token.text, &raw)) {
-        vocab_.Insert(raw, token_id);
+      } else if ((needs_vocab || token.text.size() <= 2) && PrintableToBytes(token.text, &raw)) {
+        if (needs_vocab) vocab_.Insert(raw, token_id);
         if (raw.size() == 1) byte_ids_[static_cast<uint8_t>(raw[0])] = token_id;
       }
     }

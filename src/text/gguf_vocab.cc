@@ -77,8 +77,6 @@ class Reader {
       INK_RETURN_IF_ERROR(ReadAffixes(model == "bert"));
       spec_.model.unk = unknown_model_token_ ? spec_.special.unk : kNoToken;
     }
-    const Status valid = ValidateSpec(spec_);
-    if (!valid.ok()) return valid.WithContext(metadata_.source());
     return std::move(spec_);
   }
 
@@ -183,18 +181,18 @@ class Reader {
     for (const std::string_view merge : merges) {
       // The left part may itself begin with a space.
       const size_t space = merge.find(' ', 1);
-      const std::string at = metadata_.source() + ": tokenizer.ggml.merges: " + Quoted(merge);
       if (space == std::string_view::npos) {
-        return Corrupt(at + ", expected two tokens with a space between them");
+        return Corrupt(Mismatch(metadata_.source(), Key("merges"),
+                                "two tokens with a space between them", Quoted(merge)));
       }
       const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
       joined.assign(left);
       joined += right;
       const Merge ids{index.Find(left), index.Find(right), index.Find(joined)};
-      for (const auto& [id, text] : {std::pair<int32_t, std::string_view>(ids.left, left),
-                                     std::pair<int32_t, std::string_view>(ids.right, right),
-                                     std::pair<int32_t, std::string_view>(ids.result, joined)}) {
-        if (id < 0) return Corrupt(at + " needs the token " + Quoted(text) + ", there is none");
+      if (ids.left < 0 || ids.right < 0 || ids.result < 0) {
+        const std::string_view missing = ids.left < 0 ? left : ids.right < 0 ? right : joined;
+        return Corrupt(metadata_.source() + ": tokenizer.ggml.merges: " + Quoted(merge) +
+                       " needs the token " + Quoted(missing) + ", there is none");
       }
       spec_.model.merges.push_back(ids);
     }
@@ -412,12 +410,15 @@ class Reader {
 }  // namespace
 
 Result<TokenizerSpec> SpecFromGguf(const Metadata& metadata, std::vector<std::string>* warnings) {
-  return Reader(metadata, warnings).Run();
+  INK_ASSIGN_OR_RETURN(TokenizerSpec spec, Reader(metadata, warnings).Run());
+  const Status valid = ValidateSpec(spec);
+  if (!valid.ok()) return valid.WithContext(metadata.source());
+  return spec;
 }
 
 Result<std::shared_ptr<const Tokenizer>> TokenizerFromGguf(const Metadata& metadata,
                                                            std::vector<std::string>* warnings) {
-  INK_ASSIGN_OR_RETURN(TokenizerSpec spec, SpecFromGguf(metadata, warnings));
+  INK_ASSIGN_OR_RETURN(TokenizerSpec spec, Reader(metadata, warnings).Run());
   Result<std::shared_ptr<const Tokenizer>> tokenizer = BuildTokenizer(std::move(spec));
   if (!tokenizer.ok()) return tokenizer.status().WithContext(metadata.source());
   return tokenizer;

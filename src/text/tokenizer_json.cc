@@ -216,13 +216,10 @@ class Reader {
       const std::string_view prefix = m.continuing_subword_prefix;
       joined += right.starts_with(prefix) ? right.substr(prefix.size()) : right;
       const Merge merge{index_.Find(left), index_.Find(right), index_.Find(joined)};
-      for (const auto& [id, text] : {std::pair<int32_t, std::string_view>(merge.left, left),
-                                     std::pair<int32_t, std::string_view>(merge.right, right),
-                                     std::pair<int32_t, std::string_view>(merge.result, joined)}) {
-        if (id < 0) {
-          return Corrupt(merges.At(i).path() + ": the merge of " + Quoted(left) + " and " +
-                         Quoted(right) + " needs the token " + Quoted(text) + ", there is none");
-        }
+      if (merge.left < 0 || merge.right < 0 || merge.result < 0) {
+        const std::string_view missing = merge.left < 0 ? left : merge.right < 0 ? right : joined;
+        return Corrupt(merges.At(i).path() + ": the merge of " + Quoted(left) + " and " +
+                       Quoted(right) + " needs the token " + Quoted(missing) + ", there is none");
       }
       m.merges.push_back(merge);
     }

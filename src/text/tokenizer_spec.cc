@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <span>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "formats/quote.h"
+#include "text/string_index.h"
 
 namespace ink {
 namespace {
@@ -33,8 +35,8 @@ Status CheckTokens(const TokenizerSpec& spec) {
   }
   const bool scored =
       spec.model.kind == ModelKind::kSentencePieceBpe || spec.model.kind == ModelKind::kUnigram;
-  std::unordered_map<std::string_view, size_t> seen;
-  seen.reserve(spec.tokens.size());
+  // Open addressing over token numbers: this runs at every start, over some 100 000 texts.
+  std::vector<uint32_t> seen(std::bit_ceil(spec.tokens.size() * 2), UINT32_MAX);
   size_t bytes = 0;
   for (size_t i = 0; i < spec.tokens.size(); ++i) {
     const TokenEntry& token = spec.tokens[i];
@@ -48,11 +50,13 @@ Status CheckTokens(const TokenizerSpec& spec) {
       return Corrupt("the vocabulary's texts have more than " + std::to_string(kMaxVocabBytes) +
                      " bytes");
     }
-    const auto [other, is_new] = seen.emplace(token.text, i);
-    if (!is_new) {
-      return Corrupt("tokens " + std::to_string(other->second) + " and " + std::to_string(i) +
+    size_t slot = HashBytes(token.text) & (seen.size() - 1);
+    for (; seen[slot] != UINT32_MAX; slot = (slot + 1) & (seen.size() - 1)) {
+      if (spec.tokens[seen[slot]].text != token.text) continue;
+      return Corrupt("tokens " + std::to_string(seen[slot]) + " and " + std::to_string(i) +
                      " have the same text " + Quoted(token.text));
     }
+    seen[slot] = static_cast<uint32_t>(i);
     if (scored && !std::isfinite(token.score)) {
       return Corrupt("token " + std::to_string(i) + " has the score " +
                      std::to_string(token.score) + ", expected a finite number");
