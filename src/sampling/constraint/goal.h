@@ -68,6 +68,7 @@ struct ObjectRule {
   std::vector<uint8_t> alive;              // per state: some possible name may still come
   std::string constant;                    // CanonicalText of the one object accepted, else ""
   bool extensible = false;                 // there is always one more property to add
+  bool always_many = false;                // every name under way has infinitely many endings
   uint64_t length = kUnreachable;          // of a shortest text
 };
 

@@ -313,6 +313,39 @@ bool StringSet::Alive(int32_t state, uint64_t count) const {
   return count >= min || longest[state] >= min - count;
 }
 
+uint64_t StringSet::CountFrom(int32_t first, uint64_t count, uint64_t limit) const {
+  if (!Alive(first, count)) return 0;
+  if (max == UINT64_MAX && (words[first] == kManyWords || count >= min)) {
+    return std::min(words[first], limit);
+  }
+  // Texts by length, until there are enough.
+  const std::vector<uint64_t> sizes = dfa->alphabet.Sizes();
+  const int32_t n = dfa->num_states();
+  std::vector<uint64_t> at(n, 0);
+  at[first] = 1;
+  uint64_t total = 0, work = 0;
+  for (uint64_t length = count; length <= max; ++length) {
+    std::vector<uint64_t> next(n, 0);
+    bool any = false;
+    for (int32_t s = 0; s < n; ++s) {
+      if (at[s] == 0) continue;
+      if (Accepts(s, length)) total = AddSaturated(total, at[s]);
+      for (int c = 0; c < dfa->alphabet.num_classes; ++c) {
+        const int32_t t = dfa->NextClass(s, c);
+        if (!Alive(t, length + 1)) continue;
+        next[t] = AddSaturated(next[t], MulSaturated(at[s], sizes[c]));
+        any = true;
+      }
+      work += static_cast<uint64_t>(dfa->alphabet.num_classes);
+    }
+    if (total >= limit) return limit;
+    if (!any) return total;
+    if (work > 5000000) return limit;  // thousands of lengths: as good as many
+    at = std::move(next);
+  }
+  return total;
+}
+
 bool StringSet::Contains(std::string_view text) const {
   std::vector<uint32_t> characters;
   if (!DecodeUtf8(text, &characters)) return false;
@@ -422,38 +455,6 @@ bool FillLengths(StringSet& set) {
   return true;
 }
 
-uint64_t CountBounded(const StringSet& set) {
-  const Dfa& dfa = *set.dfa;
-  if (!set.Alive(dfa.start, 0)) return 0;
-  if (set.min == 0 && set.max == UINT64_MAX) return set.words[dfa.start];
-  if (set.words[dfa.start] == kManyWords && set.max == UINT64_MAX) return kManyWords;
-  // Texts by length, until there are many.
-  const std::vector<uint64_t> sizes = dfa.alphabet.Sizes();
-  const int32_t n = dfa.num_states();
-  std::vector<uint64_t> at(n, 0);
-  at[dfa.start] = 1;
-  uint64_t total = 0, work = 0;
-  for (uint64_t length = 0; length <= set.max; ++length) {
-    std::vector<uint64_t> next(n, 0);
-    bool any = false;
-    for (int32_t s = 0; s < n; ++s) {
-      if (at[s] == 0) continue;
-      if (set.Accepts(s, length)) total = AddSaturated(total, at[s]);
-      for (int c = 0; c < dfa.alphabet.num_classes; ++c) {
-        const int32_t t = dfa.NextClass(s, c);
-        if (set.shortest[t] == UINT64_MAX) continue;
-        next[t] = AddSaturated(next[t], MulSaturated(at[s], sizes[c]));
-        any = true;
-      }
-      work += static_cast<uint64_t>(dfa.alphabet.num_classes);
-    }
-    if (total == kManyWords || !any) return total;
-    if (work > 5000000) return kManyWords;  // thousands of lengths: as good as many
-    at = std::move(next);
-  }
-  return total;
-}
-
 }  // namespace
 
 Result<std::shared_ptr<const StringSet>> MakeStringSet(LanguagePool& pool, LangId lang) {
@@ -487,7 +488,7 @@ Result<std::shared_ptr<const StringSet>> MakeStringSet(LanguagePool& pool, LangI
     set->max = UINT64_MAX;
     FillLengths(*set);
   }
-  set->cardinality = CountBounded(*set);
+  set->cardinality = set->CountFrom(set->dfa->start, 0, kManyWords);
   return std::shared_ptr<const StringSet>(std::move(set));
 }
 

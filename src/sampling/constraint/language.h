@@ -97,6 +97,8 @@ struct StringSet {
   bool Accepts(int32_t state, uint64_t count) const {
     return dfa->accept[state] != 0 && count >= min && count <= max;
   }
+  /// How many continuations there are, at most `limit`.
+  uint64_t CountFrom(int32_t state, uint64_t count, uint64_t limit) const;
   /// A shortest continuation (UTF-8, not escaped).
   std::string Completion(int32_t state, uint64_t count) const;
   bool Contains(std::string_view text) const;

@@ -152,10 +152,13 @@ NumberSet NumberSet::AtMost(const Decimal& bound, bool exclusive) {
   return s;
 }
 
-NumberSet NumberSet::Point(const Decimal& value) {
+NumberSet NumberSet::Points(std::vector<Decimal> values) {
   NumberSet s;
-  s.bounds_ = {value};
-  s.patterns_ = {0, 1, 0};
+  std::sort(values.begin(), values.end());
+  values.erase(std::unique(values.begin(), values.end()), values.end());
+  s.bounds_ = std::move(values);
+  s.patterns_ = {0};
+  for (size_t i = 0; i < s.bounds_.size(); ++i) s.patterns_.insert(s.patterns_.end(), {1, 0});
   return s;
 }
 
@@ -249,6 +252,7 @@ NumberSet NumberSet::Combine(const NumberSet& other, bool both) const {
 
 bool NumberSet::Finish() {
   if (overflow_) return false;
+  step_classes_.clear();
   all_ = std::all_of(patterns_.begin(), patterns_.end(),
                      [&](Pattern p) { return p == AllPatterns(); });
   const Decimal largest = Decimal::Parse(kLargest), smallest = Decimal::Parse(kSmallest);

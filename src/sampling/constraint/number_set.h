@@ -41,7 +41,8 @@ class NumberSet {
   static NumberSet AtLeast(const Decimal& bound, bool exclusive);
   static NumberSet AtMost(const Decimal& bound, bool exclusive);
   static NumberSet Multiples(const DecimalStep& step);
-  static NumberSet Point(const Decimal& value);
+  static NumberSet Point(const Decimal& value) { return Points({value}); }
+  static NumberSet Points(std::vector<Decimal> values);
 
   NumberSet And(const NumberSet& other) const { return Combine(other, true); }
   NumberSet Or(const NumberSet& other) const { return Combine(other, false); }

@@ -185,6 +185,7 @@ class SchemaCompiler {
   std::map<FormulaId, uint8_t> literal_memo_;
   std::map<FormulaId, NumberSet> number_memo_;
   std::map<FormulaId, LangId> string_memo_;
+  std::map<LangId, std::shared_ptr<const StringSet>> string_sets_;
   std::set<std::tuple<const JsonValue*, int32_t, int>> active_;  // expansions under way
   // Rules before it is known which are possible.
   std::vector<std::vector<std::shared_ptr<ArrayRule>>> all_arrays_;

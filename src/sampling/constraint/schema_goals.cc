@@ -72,12 +72,16 @@ void SchemaCompiler::Explore(GoalId g) {
     goals_[g].numbers = std::move(numbers);
     goals_[g].shortest_number = std::move(shortest);
   }
-  const auto set = MakeStringSet(languages_, strings);
-  if (!set.ok()) {
-    Fail("pattern", set.status().message());
-    return;
+  std::shared_ptr<const StringSet>& set = string_sets_[strings];
+  if (set == nullptr) {
+    const auto made = MakeStringSet(languages_, strings);
+    if (!made.ok()) {
+      Fail("pattern", made.status().message());
+      return;
+    }
+    set = *made;
   }
-  if (!(*set)->empty()) goals_[g].strings = *set;
+  if (!set->empty()) goals_[g].strings = set;
   for (const Conj& c : Expand(f, Container::kArray)) {
     if (failed()) return;
     auto rule = MakeArray(c);

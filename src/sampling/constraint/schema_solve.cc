@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "sampling/constraint/schema_compiler.h"
+#include "sampling/constraint/unique.h"
 
 namespace ink::constraint {
 namespace {
@@ -238,6 +239,10 @@ void SchemaCompiler::FinishObject(ObjectRule& rule) {
   }
   rule.alive.resize(n);
   for (size_t s = 0; s < n; ++s) rule.alive[s] = rule.words[s] > 0 || !rule.ahead[s].empty();
+  rule.always_many = true;
+  for (size_t s = 0; s < n; ++s) {
+    rule.always_many = rule.always_many && (!rule.alive[s] || rule.words[s] == kManyWords);
+  }
   rule.extensible = rule.max == kNoLimit && rule.words[dfa.start] == kManyWords;
 }
 
@@ -314,30 +319,24 @@ void SchemaCompiler::CheckUnique(const ArrayRule& rule) {
     return;
   }
   const uint64_t positions = std::min<uint64_t>(rule.max, rule.prefix.size() + 1);
-  uint64_t needed = 0;
-  for (uint64_t i = 0; i < positions; ++i) {
+  for (uint64_t i = 0; i < positions && !failed(); ++i) {
     const GoalId g = rule.goal(i);
     ListValues(g);
-    const Goal& goal = goals_[g];
-    if (goal.listed) {
-      needed = i < rule.prefix.size() ? i + 1 : rule.min;
-      if (std::min(needed, rule.min) > i && goal.values.size() < 1) needed = kNoLimit;
-      if (i == rule.prefix.size() && rule.prefix.empty() && rule.min > goal.values.size()) {
-        Fail("uniqueItems", "minItems asks for more elements than there are different ones");
-      }
-      continue;
-    }
-    for (const auto& array : goal.arrays) {
+    if (goals_[g].listed) continue;
+    for (const auto& array : goals_[g].arrays) {
       if (array->constant.empty() && (array->max != kNoLimit || !array->table.empty())) {
         Fail("uniqueItems", "cannot be enforced for elements that are arrays of bounded length");
       }
     }
-    for (const auto& object : goal.objects) {
+    for (const auto& object : goals_[g].objects) {
       if (object->constant.empty() && !object->extensible) {
-        Fail("uniqueItems", "cannot be enforced for elements that are objects with a closed set "
-                            "of properties");
+        Fail("uniqueItems",
+             "cannot be enforced for elements that are objects with a closed set of properties");
       }
     }
+  }
+  if (!failed() && rule.min > 0 && NextExclusion(rule, 0, {}, goals_) == nullptr) {
+    Fail("uniqueItems", "minItems asks for more elements than there are different ones");
   }
 }
 

@@ -10,6 +10,10 @@
 
 namespace ink {
 
+namespace constraint {
+class StringMasks;
+}
+
 /// Immutable and shared by every constraint of a model. Nodes are numbered in depth-first order,
 /// children by ascending byte, so that the subtree of node i is [i, subtree_end(i)) and its tokens
 /// are a contiguous range of sorted_ids().
@@ -20,6 +24,8 @@ class VocabularyTrie {
   /// exactly where the text is complete, whatever their bytes.
   static std::shared_ptr<const VocabularyTrie> Build(std::vector<std::string> token_bytes,
                                                      std::vector<int32_t> end_ids);
+
+  ~VocabularyTrie();
 
   int32_t vocab_size() const { return static_cast<int32_t>(token_bytes_.size()); }
   /// Words of a mask: bit id % 32 of word id / 32.
@@ -40,23 +46,29 @@ class VocabularyTrie {
     return std::span(sorted_ids_).subspan(first_[node], first_[end_[node]] - first_[node]);
   }
   int32_t max_depth() const { return max_depth_; }
+  /// How many bytes the longest token in the subtree of `node` has beyond it.
+  int32_t height(int32_t node) const { return height_[node]; }
   /// Bytes that lead to `node`.
   std::string PathBytes(int32_t node) const;
   /// Bytes of memory held, for the ledger.
   uint64_t memory_bytes() const;
+  /// What all constraints share about JSON strings; thread-safe.
+  constraint::StringMasks& string_masks() const { return *string_masks_; }
 
  private:
-  VocabularyTrie() = default;
+  VocabularyTrie();
 
   std::vector<std::string> token_bytes_;
   std::vector<int32_t> end_ids_;
   std::vector<uint8_t> is_end_;
   std::vector<uint8_t> byte_;
   std::vector<uint16_t> depth_;
+  std::vector<uint16_t> height_;
   std::vector<int32_t> end_;
   std::vector<int32_t> first_;       // [num_nodes + 1] into sorted_ids_
   std::vector<int32_t> sorted_ids_;  // token ids in node order
   int32_t max_depth_ = 0;
+  std::unique_ptr<constraint::StringMasks> string_masks_;
 };
 
 }  // namespace ink
