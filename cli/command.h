@@ -31,6 +31,7 @@ using CommandBody = std::function<int()>;
 using RegisterFunction = CommandBody (*)(CLI::App& app);
 
 // One declaration per command, in the order of main.cc's table.
+CommandBody RegisterConvert(CLI::App& app);
 CommandBody RegisterQuantize(CLI::App& app);
 CommandBody RegisterTemplate(CLI::App& app);
 

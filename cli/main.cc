@@ -23,6 +23,7 @@ struct Command {
 const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
       // {name, one line for --help, registering function}
+      {"convert", "GGUF file to Hugging Face folder and back", RegisterConvert},
       {"quantize", "write a model in other tensor types", RegisterQuantize},
       {"template", "render a chat template on contexts", RegisterTemplate},
   };
