@@ -33,6 +33,11 @@ using RegisterFunction = CommandBody (*)(CLI::App& app);
 // One declaration per command, in the order of main.cc's table.
 CommandBody RegisterConvert(CLI::App& app);
 CommandBody RegisterQuantize(CLI::App& app);
+CommandBody RegisterRun(CLI::App& app);
+CommandBody RegisterLogits(CLI::App& app);
+CommandBody RegisterPerplexity(CLI::App& app);
+CommandBody RegisterPlan(CLI::App& app);
+CommandBody RegisterBench(CLI::App& app);
 CommandBody RegisterTemplate(CLI::App& app);
 
 }  // namespace ink::cli

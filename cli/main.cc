@@ -25,6 +25,12 @@ const std::vector<Command>& Commands() {
       // {name, one line for --help, registering function}
       {"convert", "GGUF file to Hugging Face folder and back", RegisterConvert},
       {"quantize", "write a model in other tensor types", RegisterQuantize},
+      {"run", "continue a text", RegisterRun},
+      {"tokenize", "texts to token ids", RegisterTokenize},
+      {"logits", "logits of every position, for checks", RegisterLogits},
+      {"perplexity", "how well a model predicts a text", RegisterPerplexity},
+      {"plan", "every byte a model will use", RegisterPlan},
+      {"bench", "speed of both phases against the machine's limits", RegisterBench},
       {"template", "render a chat template on contexts", RegisterTemplate},
   };
   return commands;

@@ -329,11 +329,13 @@ void Engine::RunStep(const SchedulerOutput& output) {
       run[i].block_tables.push_back(scheduler_->block_table(scheduled.id, g));
     }
     run[i].adapter = sequence.request->spec.adapter;
-    const bool teacher = static_cast<bool>(sequence.request->spec.prompt_logits) &&
-                         scheduled.start < scheduler_->num_prompt_tokens(scheduled.id);
-    run[i].num_logits = teacher                  ? scheduled.num_tokens
-                        : scheduled.needs_logits ? scheduled.num_draft_tokens + 1
-                                                 : 0;
+    run[i].num_logits = scheduled.needs_logits ? scheduled.num_draft_tokens + 1 : 0;
+    if (sequence.request->spec.prompt_logits &&
+        scheduled.start < scheduler_->num_prompt_tokens(scheduled.id)) {
+      const int64_t end = scheduled.start + scheduled.num_tokens;
+      const int64_t from = std::max(scheduled.start, sequence.request->spec.prompt_logits_from);
+      run[i].num_logits = std::max(run[i].num_logits, end - from);
+    }
     sequence.sampled.clear();
     sequence.verifying = true;
     sequence.scored = false;

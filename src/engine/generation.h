@@ -67,6 +67,7 @@ struct GenerationRequest {
   /// Receives the logits of prompt positions as they are computed (teacher forcing); positions
   /// that came from the prefix cache are not computed.
   std::function<void(int64_t position, std::span<const float> logits)> prompt_logits;
+  int64_t prompt_logits_from = 0;  // first position of interest
   EventFn on_event;
 };
 

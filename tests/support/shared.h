@@ -14,6 +14,6 @@ inline std::string Shared(const std::string& path) { return INK_SHARED_DIR "/" +
 
 }  // namespace ink::testing_support
 
-#define INK_NEEDS_SHARED()                                                   \
-  if (!::ink::testing_support::HasShared())                                  \
+#define INK_NEEDS_SHARED()                  \
+  if (!::ink::testing_support::HasShared()) \
   GTEST_SKIP() << "no " << INK_SHARED_DIR "/goldens here: reference data is absent"
