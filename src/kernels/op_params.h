@@ -171,8 +171,8 @@ struct RopeParams {
 ///   f32, f16: K [head_dim][32 tokens], V [32 tokens][head_dim];
 ///   bf16:  pairs, which one step of a bf16 dot product adds: K [head_dim/2][32 tokens][2] (a last
 ///          odd dimension is paired with zeros), V [32 tokens/2][head_dim][2];
-///   q8_0:  K int8 [head_dim][32 tokens], then f16 scales [head_dim/32][32 tokens];
-///          V int8 [32 tokens][head_dim], then f16 scales [32 tokens][head_dim/32];
+///   q8_0:  K int8 [head_dim][32 tokens], V int8 [32 tokens][head_dim], each followed by f16 scales
+///          [head_dim/32][32 tokens];
 ///   q4_0:  as q8_0 with two values a byte: K byte [d/2][token] holds d even in its low nibble,
 ///          d odd in its high one; V byte [token][d/2] likewise; values are stored plus 8.
 struct KvLayerView {
@@ -217,21 +217,22 @@ struct SequenceSpan {
   const uint64_t* tree_mask = nullptr;  // [num_tokens], at most 64 tokens
 };
 
-/// softmax(q K^T * scale) V over the paged cache, in the arithmetic of DESIGN 3a. K and V are the
-/// stored values decoded to float32, which is exact for every cache type (an integer times its
-/// scale has at most 18 bits). With fma chains that start at +0:
-///   s[j] = sum over d = 0, 1, .. of q[d] * K[d][j], one chain; c = scale * log2(e);
-///   with softcap: s[j] = softcap * tanh(s[j] * (scale / softcap)) and c = log2(e) instead;
+/// softmax(q K^T * scale) V over the paged cache, in the arithmetic of DESIGN 3a, with fma chains
+/// that start at +0 and K, V the stored values as float32:
+///   s[j] = chain over d = 0, 1, .. of q[d] * K[d][j]; quantized K: a chain of q[d] * integer for
+///   each 32 dimensions, and s[j] the chain over these of their result * scale;
+///   c = scale * log2(e); with softcap s[j] = softcap * tanh(s[j] * (scale / softcap)) and
+///   c = log2(e) instead;
 ///   per partition of 256 positions: m = max s, p[j] = 2^((s[j] - m) * c), +0 where that is below
 ///   2^-125; l = sum of p in 16 interleaved partial sums (lane j % 16, ascending), folded 8, 4, 2,
-///   1; o[d] = chain of p[j] * V[j][d] over ascending j; partitions merge ascending from M = -inf,
-///   L = 0, O = 0: M' = max(M, m), a = 2^((M - M') * c), b = 2^((m - M') * c), L = fma(L, a, l *
-///   b), O = fma(O, a, o * b).
+///   1; o[d] = chain of p[j] * V[j][d] over ascending j, quantized V: of (p[j] * scale) * integer;
+///   partitions merge ascending from M = -inf, L = 0, O = 0: M' = max(M, m), a = 2^((M - M') * c),
+///   b = 2^((m - M') * c), L = fma(L, a, l * b), O = fma(O, a, o * b).
 /// The result is O / L, zeros for a query that sees no key. Masked keys have p = +0; partitions
 /// with no visible key are skipped.
 ///
 /// Exception: AVX-512 multiplies bf16 K and V as bf16 (vdpbf16ps, pairs of d, pairs of j), with q
-/// and p rounded to bf16 and l the sum of the rounded p: twice the rate, an error like the
+/// and p rounded to bf16 and l the sum of the rounded p: twice the rate, and an error like the
 /// storage's.
 struct AttentionParams {
   const float* q = nullptr;  // [num_tokens, num_heads, head_dim], row stride q_stride

@@ -21,6 +21,11 @@ constexpr int kMaxTileRows = 16 * kGroup;
 constexpr int kMaxTileGroups = kMaxTileRows / kGroup;
 constexpr int kLanes = 16;  // MergeCall's arrays
 
+// How many blocks ahead to prefetch. With one group of rows (decode) the arithmetic takes about as
+// long as the memory, which must be kept busy over the softmax between K and V too; with more, what
+// matters is L2 to L1, and L1 is needed for V.
+constexpr int kMaxAhead = 4;
+
 KvTypeIndex TypeIndex(DType type) {
   switch (type) {
     case DType::kF32:
@@ -85,7 +90,7 @@ struct Plan {
   const KernelContext* ctx = nullptr;
   KvTypeIndex k_type = kKvF32;
   KvTypeIndex v_type = kKvF32;
-  bool decode_v = false;  // head_dim is no multiple of 16: V goes through padded float32 rows
+  bool pad_v = false;  // head_dim is no multiple of 16: V is padded, as f32 or q8_0
   int heads_per_kv = 1;
   int padded_dim = 0;
   int tile_rows = kGroup;
@@ -95,20 +100,23 @@ struct Plan {
 
 /// A thread's scratch, carved up.
 struct Scratch {
-  float* scores = nullptr;  // [kGroup, kScoreStride]
-  std::byte* q = nullptr;   // groups of PackBytes
-  float* out = nullptr;     // [tile_rows, padded_dim]
-  float* values = nullptr;  // [kKvPartition, padded_dim] when decode_v
-  float* max = nullptr;     // [groups, kLanes]
-  float* sum = nullptr;     // [groups, kLanes]
+  float* scores = nullptr;      // [kGroup, kScoreStride]
+  std::byte* q = nullptr;       // groups of PackBytes
+  float* out = nullptr;         // [tile_rows, padded_dim]
+  std::byte* values = nullptr;  // a partition's blocks of V when pad_v
+  float* max = nullptr;         // [groups, kLanes]
+  float* sum = nullptr;         // [groups, kLanes]
 };
 
 size_t PackBytes(int head_dim) { return size_t{4} * kGroup * ((head_dim + 15) / 16 * 16); }
 
+size_t PaddedBlockBytes(const Plan& plan) {
+  const DType type = plan.v_type == kKvF32 ? DType::kF32 : DType::kQ8_0;
+  return plan.pad_v ? static_cast<size_t>(KvHeadBytes(type, plan.padded_dim) + 63) / 64 * 64 : 0;
+}
+
 size_t FixedScratch(const Plan& plan) {
-  const size_t values =
-      plan.decode_v ? sizeof(float) * kKvPartition * static_cast<size_t>(plan.padded_dim) : 0;
-  return sizeof(float) * kGroup * kScoreStride + values;
+  return sizeof(float) * kGroup * kScoreStride + kKvPartitionBlocks * PaddedBlockBytes(plan);
 }
 
 size_t GroupScratch(const Plan& plan) {
@@ -125,9 +133,7 @@ Scratch Carve(const Plan& plan, std::byte* memory) {
     return start;
   };
   s.scores = reinterpret_cast<float*>(take(sizeof(float) * kGroup * kScoreStride));
-  if (plan.decode_v) {
-    s.values = reinterpret_cast<float*>(take(sizeof(float) * kKvPartition * plan.padded_dim));
-  }
+  s.values = take(kKvPartitionBlocks * PaddedBlockBytes(plan));
   s.q = take(groups * PackBytes(plan.params->cache.head_dim));
   s.out = reinterpret_cast<float*>(take(sizeof(float) * plan.tile_rows * plan.padded_dim));
   s.max = reinterpret_cast<float*>(take(sizeof(float) * groups * kLanes));
@@ -137,10 +143,10 @@ Scratch Carve(const Plan& plan, std::byte* memory) {
 
 /// The blocks of one partition and what to prefetch while each is used.
 struct PartitionBlocks {
-  const std::byte* k[kKvPartitionBlocks] = {};
-  const std::byte* v[kKvPartitionBlocks] = {};
-  const std::byte* k_next[kKvPartitionBlocks] = {};
-  const std::byte* v_next[kKvPartitionBlocks] = {};
+  const std::byte* k[kKvPartitionBlocks];  // entries of blocks in use only
+  const std::byte* v[kKvPartitionBlocks];
+  const std::byte* k_next[kKvPartitionBlocks];
+  const std::byte* v_next[kKvPartitionBlocks];
 };
 
 /// One tile of rows of one sequence and K/V head.
@@ -155,10 +161,17 @@ class Tile {
         first_row_(first_row),
         rows_(rows),
         groups_((rows + kGroup - 1) / kGroup),
+        ahead_(groups_ == 1 ? kMaxAhead : 2),
         scratch_(scratch) {}
 
   void Run() {
     Prepare();
+    for (int64_t b = all_.low / kKvBlockTokens, i = 0; i < ahead_ && b < EndBlock(); ++i, ++b) {
+      const std::byte* k = KBlock(b);
+      for (int64_t line = 0; line < params_.cache.k_head_bytes; line += 64) {
+        __builtin_prefetch(k + line);
+      }
+    }
     const int64_t first = all_.low / kKvPartition;
     const int64_t last = (all_.high + kKvPartition - 1) / kKvPartition;
     for (int64_t partition = first; partition < last; ++partition) {
@@ -198,6 +211,7 @@ class Tile {
     std::fill_n(scratch_.sum, groups_ * kLanes, 0.0f);
   }
 
+  int64_t EndBlock() const { return (all_.high + kKvBlockTokens - 1) / kKvBlockTokens; }
   const std::byte* Block(const std::byte* base, int64_t block_bytes, int64_t head_bytes,
                          int64_t index) const {
     return base + block_table_[index] * block_bytes + kv_head_ * head_bytes;
@@ -211,39 +225,35 @@ class Tile {
     return Block(cache.v, cache.v_block_bytes, cache.v_head_bytes, index);
   }
 
-  /// The order of use is K's blocks, V's blocks, the next partition's: each prefetches the one two
-  /// places later, as one block's arithmetic takes less time than a read from memory.
+  /// Blocks are used in this order: a partition's K, its V, the next partition's K. Each one's loop
+  /// prefetches the block `ahead_` places later.
   PartitionBlocks Blocks(int64_t partition) const {
-    constexpr int kAhead = 2;
     PartitionBlocks blocks;
     const int64_t base = partition * kKvPartitionBlocks;
-    const int64_t end = (all_.high + kKvBlockTokens - 1) / kKvBlockTokens;
+    const int64_t end = EndBlock();
     const int first = static_cast<int>(std::max<int64_t>(0, all_.low / kKvBlockTokens - base));
     const int last = static_cast<int>(std::min<int64_t>(kKvPartitionBlocks, end - base));
-    const std::byte* order[2 * kKvPartitionBlocks + kAhead];
+    const std::byte* order[2 * kKvPartitionBlocks + kMaxAhead];
     int n = 0;
     for (int b = first; b < last; ++b) order[n++] = blocks.k[b] = KBlock(base + b);
     for (int b = first; b < last; ++b) order[n++] = blocks.v[b] = VBlock(base + b);
     const int used = n;
-    for (int i = 0; i < kAhead; ++i) {
+    for (int i = 0; i < ahead_; ++i) {
       const int64_t index = base + kKvPartitionBlocks + i;
       order[n++] = index < end ? KBlock(index) : order[used - 1];
     }
     for (int b = first; b < last; ++b) {
-      blocks.k_next[b] = order[b - first + kAhead];
-      blocks.v_next[b] = order[b - first + (last - first) + kAhead];
+      blocks.k_next[b] = order[b - first + ahead_];
+      blocks.v_next[b] = order[b - first + (last - first) + ahead_];
     }
-    if (plan_.decode_v) {
-      for (int b = first; b < last; ++b) {
-        float* rows = scratch_.values + int64_t{b} * kKvBlockTokens * plan_.padded_dim;
-        const int64_t start = (base + b) * kKvBlockTokens;
-        const Range tokens = Intersect(all_, start, start + kKvBlockTokens);
-        std::fill_n(rows, kKvBlockTokens * plan_.padded_dim, 0.0f);
-        DecodeVRows(params_.cache.v_type, blocks.v[b], params_.cache.head_dim,
-                    static_cast<int>(tokens.low - start), static_cast<int>(tokens.high - start),
-                    rows, plan_.padded_dim);
-        blocks.v[b] = blocks.v_next[b] = reinterpret_cast<const std::byte*>(rows);
-      }
+    for (int b = first; b < last && plan_.pad_v; ++b) {
+      std::byte* padded = scratch_.values + b * PaddedBlockBytes(plan_);
+      const int64_t start = (base + b) * kKvBlockTokens;
+      const Range tokens = Intersect(all_, start, start + kKvBlockTokens);
+      PadVBlock(params_.cache.v_type, blocks.v[b], params_.cache.head_dim,
+                static_cast<int>(tokens.low - start), static_cast<int>(tokens.high - start),
+                plan_.padded_dim, padded);
+      blocks.v[b] = blocks.v_next[b] = padded;
     }
     return blocks;
   }
@@ -393,6 +403,7 @@ class Tile {
   const int64_t first_row_;
   const int rows_;
   const int groups_;
+  const int ahead_;
   const Scratch scratch_;
   Range all_;
   Range visible_[kMaxTileRows];
@@ -435,8 +446,8 @@ void RunAttention(const AttentionTiles& tiles, const AttentionParams& params,
   plan.v_type = TypeIndex(params.cache.v_type);
   plan.heads_per_kv = params.num_heads / params.cache.num_kv_heads;
   plan.padded_dim = (params.cache.head_dim + 15) / 16 * 16;
-  plan.decode_v = plan.padded_dim != params.cache.head_dim;
-  if (plan.decode_v) plan.v_type = kKvF32;
+  plan.pad_v = plan.padded_dim != params.cache.head_dim;
+  if (plan.pad_v) plan.v_type = KvQuantized(params.cache.v_type) ? kKvQ8_0 : kKvF32;
   plan.exp_scale = params.softcap > 0 ? kLog2E : params.scale * kLog2E;
 
   int64_t all_rows = 0;

@@ -65,9 +65,9 @@ struct ValuesCall {
   int first = 0;     // keys [first, last) of the partition
   int last = 0;
   const void* p = nullptr;  // [rows, kScoreStride] floats, or bf16 in the front half of each row
-  const std::byte* v[kKvPartitionBlocks] = {};     // one head of each V block
-  const std::byte* next[kKvPartitionBlocks] = {};  // blocks to prefetch meanwhile, never read
-  float* out = nullptr;                            // [rows, head_dim]
+  const std::byte* v[kKvPartitionBlocks];     // one head of each V block
+  const std::byte* next[kKvPartitionBlocks];  // blocks to prefetch meanwhile, never read
+  float* out = nullptr;                       // [rows, head_dim]
   const float* keep = nullptr;
   const float* add = nullptr;  // rows with add 0 and keep 1 are left alone
 };

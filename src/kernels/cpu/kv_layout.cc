@@ -26,9 +26,11 @@ int Nibble(const std::byte* base, int64_t index, int d) {
   return (static_cast<int>(base[index]) >> (4 * (d & 1))) & 15;
 }
 
-float KValue(DType type, const std::byte* block, int head_dim, int d, int token) {
-  const std::byte* scales = block + KvIntegerBytes(type, head_dim);
-  const int64_t scale = (d / 32) * kTokens + token;
+float Scale(DType type, const std::byte* block, int head_dim, int group, int token) {
+  return HalfToFloat(Load16(block + KvIntegerBytes(type, head_dim), group * kTokens + token));
+}
+
+float KValue(DType type, const std::byte* block, int d, int token) {
   switch (type) {
     case DType::kF32:
       return LoadFloat(block, d * kTokens + token);
@@ -37,17 +39,13 @@ float KValue(DType type, const std::byte* block, int head_dim, int d, int token)
     case DType::kBF16:
       return BfloatToFloat(Load16(block, ((d / 2) * kTokens + token) * 2 + d % 2));
     case DType::kQ8_0:
-      return static_cast<float>(static_cast<int8_t>(block[d * kTokens + token])) *
-             HalfToFloat(Load16(scales, scale));
+      return static_cast<float>(static_cast<int8_t>(block[d * kTokens + token]));
     default:
-      return static_cast<float>(Nibble(block, (d / 2) * kTokens + token, d) - 8) *
-             HalfToFloat(Load16(scales, scale));
+      return static_cast<float>(Nibble(block, (d / 2) * kTokens + token, d) - 8);
   }
 }
 
 float VValue(DType type, const std::byte* block, int head_dim, int d, int token) {
-  const std::byte* scales = block + KvIntegerBytes(type, head_dim);
-  const int64_t scale = token * KvScaleGroups(head_dim) + d / 32;
   switch (type) {
     case DType::kF32:
       return LoadFloat(block, token * head_dim + d);
@@ -56,11 +54,9 @@ float VValue(DType type, const std::byte* block, int head_dim, int d, int token)
     case DType::kBF16:
       return BfloatToFloat(Load16(block, ((token / 2) * head_dim + d) * 2 + token % 2));
     case DType::kQ8_0:
-      return static_cast<float>(static_cast<int8_t>(block[token * head_dim + d])) *
-             HalfToFloat(Load16(scales, scale));
+      return static_cast<float>(static_cast<int8_t>(block[token * head_dim + d]));
     default:
-      return static_cast<float>(Nibble(block, token * ((head_dim + 1) / 2) + d / 2, d) - 8) *
-             HalfToFloat(Load16(scales, scale));
+      return static_cast<float>(Nibble(block, token * ((head_dim + 1) / 2) + d / 2, d) - 8);
   }
 }
 
@@ -84,21 +80,51 @@ int64_t KvHeadBytes(DType type, int head_dim) {
   }
 }
 
-void DecodeKBlock(DType type, const std::byte* block, int head_dim, float* out) noexcept {
+void DecodeKBlock(DType type, const std::byte* block, int head_dim, float* values,
+                  float* scales) noexcept {
   for (int d = 0; d < head_dim; ++d) {
     for (int token = 0; token < kTokens; ++token) {
-      out[d * kTokens + token] = KValue(type, block, head_dim, d, token);
+      values[d * kTokens + token] = KValue(type, block, d, token);
+    }
+  }
+  if (!KvQuantized(type)) return;
+  for (int g = 0; g < KvScaleGroups(head_dim); ++g) {
+    for (int token = 0; token < kTokens; ++token) {
+      scales[g * kTokens + token] = Scale(type, block, head_dim, g, token);
     }
   }
 }
 
-void DecodeVRows(DType type, const std::byte* block, int head_dim, int first, int last, float* out,
-                 int64_t out_stride) noexcept {
+void DecodeVBlock(DType type, const std::byte* block, int head_dim, int first, int last,
+                  float* values, int64_t stride, float* scales) noexcept {
   for (int token = first; token < last; ++token) {
     for (int d = 0; d < head_dim; ++d) {
-      out[token * out_stride + d] = VValue(type, block, head_dim, d, token);
+      values[token * stride + d] = VValue(type, block, head_dim, d, token);
+    }
+    for (int g = 0; g < KvScaleGroups(head_dim) && KvQuantized(type); ++g) {
+      scales[g * kTokens + token] = Scale(type, block, head_dim, g, token);
     }
   }
+}
+
+void PadVBlock(DType type, const std::byte* block, int head_dim, int first, int last,
+               int padded_dim, std::byte* out) noexcept {
+  if (!KvQuantized(type)) {
+    std::memset(out, 0, KvHeadBytes(DType::kF32, padded_dim));
+    DecodeVBlock(type, block, head_dim, first, last, reinterpret_cast<float*>(out), padded_dim,
+                 nullptr);
+    return;
+  }
+  std::memset(out, 0, KvHeadBytes(DType::kQ8_0, padded_dim));
+  for (int token = first; token < last; ++token) {
+    for (int d = 0; d < head_dim; ++d) {
+      const int value = static_cast<int>(VValue(type, block, head_dim, d, token));
+      out[token * padded_dim + d] = static_cast<std::byte>(value);
+    }
+  }
+  // The same scales, behind more integers.
+  std::memcpy(out + KvIntegerBytes(DType::kQ8_0, padded_dim),
+              block + KvIntegerBytes(type, head_dim), 2 * KvScaleGroups(head_dim) * kTokens);
 }
 
 }  // namespace ink

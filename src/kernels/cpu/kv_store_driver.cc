@@ -89,7 +89,7 @@ void StoreQuantized(DType type, bool is_k, const float* x, int head_dim, int tok
     std::memcpy(values, x + 32 * g, sizeof(float) * n);
     uint8_t q[33] = {};
     const uint16_t scale = Encode(type, *format, values, q);
-    Put(scales, is_k ? g * kTokens + token : token * groups + g, scale);
+    Put(scales, g * kTokens + token, scale);
     if (type == DType::kQ8_0) {
       for (int i = 0; i < n; ++i) {
         const int d = 32 * g + i;

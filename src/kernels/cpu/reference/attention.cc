@@ -55,6 +55,23 @@ void Merge(Softmax& total, float max, float sum, const float* out, float exp_sca
   }
 }
 
+/// The product of q with token `j` of a decoded block; `scales` is null for plain types.
+float Score(const float* q, const float* k, const float* scales, int head_dim, int j) {
+  float score = 0;
+  if (scales == nullptr) {
+    for (int d = 0; d < head_dim; ++d) score = std::fma(q[d], k[d * kKvBlockTokens + j], score);
+    return score;
+  }
+  for (int g = 0; g * 32 < head_dim; ++g) {
+    float chain = 0;
+    for (int d = g * 32; d < head_dim && d < (g + 1) * 32; ++d) {
+      chain = std::fma(q[d], k[d * kKvBlockTokens + j], chain);
+    }
+    score = std::fma(chain, scales[g * kKvBlockTokens + j], score);
+  }
+  return score;
+}
+
 void OneQuery(const AttentionParams& p, int64_t s, int64_t token, int head) {
   const SequenceSpan& seq = p.sequences[s];
   const KvLayerView& cache = p.cache;
@@ -67,6 +84,7 @@ void OneQuery(const AttentionParams& p, int64_t s, int64_t token, int head) {
 
   std::vector<float> k(static_cast<size_t>(head_dim) * kKvBlockTokens);
   std::vector<float> v(static_cast<size_t>(head_dim) * kKvBlockTokens);
+  std::vector<float> scales(static_cast<size_t>(KvScaleGroups(head_dim)) * kKvBlockTokens);
   std::vector<float> out(head_dim);
   Softmax total;
   total.out.assign(head_dim, 0.0f);
@@ -85,13 +103,11 @@ void OneQuery(const AttentionParams& p, int64_t s, int64_t token, int head) {
           p.block_tables[s * p.block_table_stride + (start + first) / kKvBlockTokens];
       DecodeKBlock(cache.k_type,
                    cache.k + block * cache.k_block_bytes + kv_head * cache.k_head_bytes, head_dim,
-                   k.data());
+                   k.data(), scales.data());
       for (int j = first; j < last; ++j) {
         if (!Visible(p, seq, token, start + j)) continue;
-        float score = 0;
-        for (int d = 0; d < head_dim; ++d) {
-          score = std::fma(q[d], k[d * kKvBlockTokens + j - first], score);
-        }
+        float score = Score(q, k.data(), KvQuantized(cache.k_type) ? scales.data() : nullptr,
+                            head_dim, j - first);
         if (p.softcap > 0) score = p.softcap * Tanh(score * (p.scale / p.softcap));
         scores[j] = score;
         max = max > score ? max : score;
@@ -109,15 +125,18 @@ void OneQuery(const AttentionParams& p, int64_t s, int64_t token, int head) {
       if (!any) continue;
       const int64_t block =
           p.block_tables[s * p.block_table_stride + (start + first) / kKvBlockTokens];
-      DecodeVRows(cache.v_type,
-                  cache.v + block * cache.v_block_bytes + kv_head * cache.v_head_bytes, head_dim, 0,
-                  last - first, v.data(), head_dim);
+      DecodeVBlock(cache.v_type,
+                   cache.v + block * cache.v_block_bytes + kv_head * cache.v_head_bytes, head_dim,
+                   0, last - first, v.data(), head_dim, scales.data());
       for (int j = first; j < last; ++j) {
         if (scores[j] == -kInfinity) continue;
         const float probability = Exp2Scaled(scores[j] - max, exp_scale, lowest);
         lanes[j % 16] += probability;
         for (int d = 0; d < head_dim; ++d) {
-          out[d] = std::fma(probability, v[(j - first) * head_dim + d], out[d]);
+          const float factor = KvQuantized(cache.v_type)
+                                   ? probability * scales[d / 32 * kKvBlockTokens + j - first]
+                                   : probability;
+          out[d] = std::fma(factor, v[(j - first) * head_dim + d], out[d]);
         }
       }
     }
