@@ -88,6 +88,20 @@ class Device {
   virtual std::byte* BeginWrite(std::byte* data, size_t bytes) = 0;
   virtual void EndWrite(std::byte* data, size_t bytes) = 0;
 
+  // Packing: a device lays weights out for its own kernels.
+  /// Rows that are packed together.
+  virtual int panel_rows() const = 0;
+  /// The packed form of `experts` matrices [rows, cols], without data; total size is
+  /// expert_bytes * experts. Errors: kUnsupported for a type that cannot be packed.
+  virtual Result<PackedMatrix> PlanPacked(DType type, int64_t rows, int64_t cols,
+                                          int experts) const = 0;
+  /// Packs up to panel_rows() rows (pointers to file bytes) into one panel at `out`, host memory of
+  /// matrix.panel_bytes. Thread-safe.
+  virtual void PackPanel(const PackedMatrix& matrix, const std::byte* const* rows, int num_rows,
+                         std::byte* out) const = 0;
+  /// One row back in file format: the inverse of packing.
+  virtual void UnpackRow(const PackedMatrix& matrix, int expert, int64_t row, std::byte* out) = 0;
+
   /// Threads for host work beside the queue (packing weights while loading).
   virtual ThreadPool& host_pool() = 0;
 

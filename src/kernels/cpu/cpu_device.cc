@@ -5,12 +5,24 @@
 #include <string>
 #include <thread>
 
+#include "kernels/cpu/panels.h"
 #include "kernels/device.h"
 
 namespace ink {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+
+// Makes every page resident now: the ledger counts what the operating system counts, and a machine
+// without the memory says so before the work begins.
+void Commit(std::byte* data, size_t bytes) {
+#if defined(MADV_POPULATE_WRITE)
+  if (madvise(data, bytes, MADV_POPULATE_WRITE) == 0) return;
+#endif
+  for (size_t i = 0; i < bytes; i += 4096) {
+    static_cast<volatile std::byte*>(data)[i] = std::byte{0};
+  }
+}
 
 // Memory straight from the kernel: zeroed, returned at once when freed, and in huge pages where a
 // buffer is large enough to gain from them (the weight stream crosses a 4 KB page every 100 ns).
@@ -23,7 +35,10 @@ Result<std::byte*> MapBytes(size_t bytes) {
     return OutOfMemory("cannot map " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
   }
   auto* base = static_cast<std::byte*>(p);
-  if (!huge) return base;
+  if (!huge) {
+    Commit(base, bytes);
+    return base;
+  }
   auto address = reinterpret_cast<uintptr_t>(base);
   size_t lead = (kHugePage - address % kHugePage) % kHugePage;
   if (lead > 0) munmap(base, lead);
@@ -31,6 +46,7 @@ Result<std::byte*> MapBytes(size_t bytes) {
   if (tail > 0) munmap(base + padded - tail, tail);
   // Only whole huge pages, so that no more memory than asked for becomes resident.
   madvise(base + lead, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  Commit(base + lead, bytes);
   return base + lead;
 }
 
@@ -67,6 +83,26 @@ class CpuDevice : public Device {
   void Synchronize() override {}
   std::byte* BeginWrite(std::byte* data, size_t) override { return data; }
   void EndWrite(std::byte*, size_t) override {}
+  int panel_rows() const override { return kPanelRows; }
+  Result<PackedMatrix> PlanPacked(DType type, int64_t rows, int64_t cols,
+                                  int experts) const override {
+    const PanelFormat* format = FindPanelFormat(type);
+    if (format == nullptr) {
+      return Unsupported("type " + std::string(Info(type).name) + " cannot be packed for the CPU");
+    }
+    return PackedMatrix{nullptr, type, rows, cols, PanelBytes(*format, cols),
+                        PackedBytes(*format, rows, cols), experts};
+  }
+  void PackPanel(const PackedMatrix& matrix, const std::byte* const* rows, int num_rows,
+                 std::byte* out) const override {
+    ink::PackPanel(*FindPanelFormat(matrix.type), rows, num_rows, matrix.cols, out);
+  }
+  void UnpackRow(const PackedMatrix& matrix, int expert, int64_t row, std::byte* out) override {
+    const std::byte* panel = matrix.data + expert * matrix.expert_bytes +
+                             row / kPanelRows * matrix.panel_bytes;
+    ink::UnpackRow(*FindPanelFormat(matrix.type), panel, static_cast<int>(row % kPanelRows),
+                   matrix.cols, out);
+  }
   ThreadPool& host_pool() override { return pool_; }
 
  protected:
