@@ -309,8 +309,12 @@ std::vector<uint64_t> CountWords(const Dfa& dfa, const std::vector<uint8_t>& acc
 
 bool StringSet::Alive(int32_t state, uint64_t count) const {
   if (shortest[state] == UINT64_MAX) return false;
-  if (count > max || shortest[state] > max - count) return false;
-  return count >= min || longest[state] >= min - count;
+  if (min == 0 && max == UINT64_MAX) return true;
+  if (count > max) return false;
+  const uint64_t low = count < min ? min - count : 0;
+  const uint32_t* lengths = &next_length[static_cast<size_t>(state) * (horizon + 1)];
+  const uint32_t found = lengths[std::min<uint64_t>(low, horizon)];
+  return found != kNoLength && std::max<uint64_t>(found, low) <= max - count;
 }
 
 uint64_t StringSet::CountFrom(int32_t first, uint64_t count, uint64_t limit) const {
@@ -375,31 +379,18 @@ std::string StringSet::Completion(int32_t state, uint64_t count) const {
 
 namespace {
 
-// Fills shortest and longest; false where the lengths of some state have gaps.
-bool FillLengths(StringSet& set) {
+// Fills shortest and words.
+void FillShortest(StringSet& set) {
   const Dfa& dfa = *set.dfa;
   const int32_t n = dfa.num_states();
-  const int k = dfa.alphabet.num_classes;
   std::vector<uint8_t> accepting(n);
   for (int32_t s = 0; s < n; ++s) accepting[s] = dfa.accept[s] != 0;
-  const std::vector<uint8_t> live = dfa.Live(accepting);
   set.words = CountWords(dfa, accepting);
   set.shortest.assign(n, UINT64_MAX);
-  set.longest.assign(n, 0);
-  // Shortest by breadth: states are few and edges fewer.
   std::vector<std::vector<int32_t>> before(n);
-  std::vector<int32_t> queue, pending(n, 0);
+  std::vector<int32_t> queue;
   for (int32_t s = 0; s < n; ++s) {
-    if (!live[s]) continue;
-    std::vector<int32_t> targets;
-    for (int c = 0; c < k; ++c) {
-      const int32_t t = dfa.NextClass(s, c);
-      if (live[t]) targets.push_back(t);
-    }
-    std::sort(targets.begin(), targets.end());
-    targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
-    pending[s] = static_cast<int32_t>(targets.size());
-    for (int32_t t : targets) before[t].push_back(s);
+    for (int c = 0; c < dfa.alphabet.num_classes; ++c) before[dfa.NextClass(s, c)].push_back(s);
     if (accepting[s]) {
       set.shortest[s] = 0;
       queue.push_back(s);
@@ -407,49 +398,47 @@ bool FillLengths(StringSet& set) {
   }
   for (size_t i = 0; i < queue.size(); ++i) {
     for (int32_t p : before[queue[i]]) {
-      if (set.shortest[p] == UINT64_MAX) {
-        set.shortest[p] = set.shortest[queue[i]] + 1;
-        queue.push_back(p);
-      }
+      if (set.shortest[p] != UINT64_MAX) continue;
+      set.shortest[p] = set.shortest[queue[i]] + 1;
+      queue.push_back(p);
     }
   }
-  // Longest by peeling, as in CountWords.
-  std::vector<int32_t> ready;
-  for (int32_t s = 0; s < n; ++s) {
-    if (!live[s]) continue;
-    set.longest[s] = UINT64_MAX;
-    if (pending[s] == 0) ready.push_back(s);
+}
+
+// Fills next_length. Which states accept some text of length L + 1 is a function of which accept
+// one of length L, so once two steps are equal all later ones are. False where that takes long.
+bool FillLengths(StringSet& set) {
+  constexpr uint64_t kMaxCells = 4000000;
+  const Dfa& dfa = *set.dfa;
+  const auto n = static_cast<size_t>(dfa.num_states());
+  std::vector<std::vector<uint8_t>> accepts(1, std::vector<uint8_t>(n));
+  for (size_t s = 0; s < n; ++s) accepts[0][s] = dfa.accept[s] != 0;
+  std::vector<std::vector<int32_t>> after(n);
+  for (size_t s = 0; s < n; ++s) {
+    for (int c = 0; c < dfa.alphabet.num_classes; ++c) {
+      after[s].push_back(dfa.NextClass(static_cast<int32_t>(s), c));
+    }
+    std::sort(after[s].begin(), after[s].end());
+    after[s].erase(std::unique(after[s].begin(), after[s].end()), after[s].end());
   }
-  while (!ready.empty()) {
-    const int32_t s = ready.back();
-    ready.pop_back();
-    uint64_t longest = 0;
-    for (int c = 0; c < k; ++c) {
-      const int32_t t = dfa.NextClass(s, c);
-      if (live[t]) longest = std::max(longest, set.longest[t] + 1);
+  while (true) {
+    std::vector<uint8_t> longer(n, 0);
+    const std::vector<uint8_t>& last = accepts.back();
+    for (size_t s = 0; s < n; ++s) {
+      longer[s] = std::any_of(after[s].begin(), after[s].end(),
+                              [&](int32_t t) { return last[t] != 0; });
     }
-    set.longest[s] = longest;
-    for (int32_t p : before[s]) {
-      if (--pending[p] == 0) ready.push_back(p);
-    }
+    if (longer == last) break;
+    accepts.push_back(std::move(longer));
+    if (accepts.size() * n > kMaxCells) return false;
   }
-  // By induction on the length the intervals are exact if each is the union of its successors',
-  // one longer, and of 0 where the state accepts.
-  for (int32_t s = 0; s < n; ++s) {
-    if (!live[s]) continue;
-    std::vector<std::pair<uint64_t, uint64_t>> parts;
-    if (accepting[s]) parts.emplace_back(0, 0);
-    for (int c = 0; c < k; ++c) {
-      const int32_t t = dfa.NextClass(s, c);
-      if (!live[t]) continue;
-      parts.emplace_back(set.shortest[t] + 1,
-                         set.longest[t] == UINT64_MAX ? UINT64_MAX : set.longest[t] + 1);
-    }
-    std::sort(parts.begin(), parts.end());
-    uint64_t reach = parts[0].second;
-    for (const auto& [low, high] : parts) {
-      if (reach != UINT64_MAX && low > reach + 1) return false;
-      reach = std::max(reach, high);
+  set.horizon = static_cast<uint32_t>(accepts.size()) - 1;
+  set.next_length.assign(n * (set.horizon + 1), StringSet::kNoLength);
+  for (size_t s = 0; s < n; ++s) {
+    uint32_t next = StringSet::kNoLength;
+    for (uint32_t length = set.horizon + 1; length > 0; --length) {
+      if (accepts[length - 1][s]) next = length - 1;
+      set.next_length[s * (set.horizon + 1) + length - 1] = next;
     }
   }
   return true;
@@ -473,8 +462,9 @@ Result<std::shared_ptr<const StringSet>> MakeStringSet(LanguagePool& pool, LangI
     INK_ASSIGN_OR_RETURN(set->dfa, pool.ToDfa(rest));
     set->any_text = set->dfa->num_states() == 1 && set->dfa->accept[0] != 0;
   }
-  if (!FillLengths(*set) && (set->min > 0 || set->max < UINT64_MAX)) {
-    // Gaps: only the product with the lengths themselves decides.
+  FillShortest(*set);
+  if ((set->min > 0 || set->max < UINT64_MAX) && !FillLengths(*set)) {
+    // Lengths that come and go for ever: only the product with the bounds decides.
     const LangId length = pool.Length(set->min, set->max);
     INK_ASSIGN_OR_RETURN(auto bounds, pool.BaseDfa(length));
     const auto combine = [](std::span<const int32_t> tags) -> int32_t {
@@ -486,7 +476,7 @@ Result<std::shared_ptr<const StringSet>> MakeStringSet(LanguagePool& pool, LangI
     set->dfa = std::make_shared<Dfa>(Minimized(std::move(product)));
     set->min = 0;
     set->max = UINT64_MAX;
-    FillLengths(*set);
+    FillShortest(*set);
   }
   set->cardinality = set->CountFrom(set->dfa->start, 0, kManyWords);
   return std::shared_ptr<const StringSet>(std::move(set));

@@ -85,9 +85,13 @@ struct StringSet {
   std::shared_ptr<const Dfa> dfa;
   uint64_t min = 0, max = UINT64_MAX;
   bool any_text = false;  // the automaton accepts everything
-  // Per state: lengths of the texts still accepted are exactly [shortest, longest]; shortest
-  // UINT64_MAX where there are none.
-  std::vector<uint64_t> shortest, longest;
+  // Per state: the length of a shortest text still accepted, UINT64_MAX where there is none.
+  std::vector<uint64_t> shortest;
+  // [state, 0 .. horizon]: the least length of at least that much; at the horizon it stands for
+  // every length beyond (a state accepts all of those lengths or none). kNoLength: none.
+  uint32_t horizon = 0;
+  std::vector<uint32_t> next_length;
+  static constexpr uint32_t kNoLength = UINT32_MAX;
   std::vector<uint64_t> words;  // CountWords
   uint64_t cardinality = 0;     // of the whole set, at most kManyWords
 
