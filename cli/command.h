@@ -39,5 +39,6 @@ CommandBody RegisterPerplexity(CLI::App& app);
 CommandBody RegisterPlan(CLI::App& app);
 CommandBody RegisterBench(CLI::App& app);
 CommandBody RegisterTemplate(CLI::App& app);
+CommandBody RegisterConstrain(CLI::App& app);
 
 }  // namespace ink::cli

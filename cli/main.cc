@@ -32,6 +32,7 @@ const std::vector<Command>& Commands() {
       {"plan", "every byte a model will use", RegisterPlan},
       {"bench", "speed of both phases against the machine's limits", RegisterBench},
       {"template", "render a chat template on contexts", RegisterTemplate},
+      {"constrain", "check or draw texts under a schema, grammar or pattern", RegisterConstrain},
   };
   return commands;
 }

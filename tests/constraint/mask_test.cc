@@ -43,9 +43,7 @@ void Exercise(const ConstraintSpec& spec, int texts, int tokens, int check,
 
 class SchemaMask : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(SchemaMask, EqualsBruteForce) {
-  Exercise(ConstraintSpec::JsonSchema(GetParam()), 8, 60, 4);
-}
+TEST_P(SchemaMask, EqualsBruteForce) { Exercise(ConstraintSpec::JsonSchema(GetParam()), 8, 60, 4); }
 
 INSTANTIATE_TEST_SUITE_P(
     Schemas, SchemaMask,
@@ -54,7 +52,8 @@ INSTANTIATE_TEST_SUITE_P(
         R"({"type":"integer","minimum":-5,"maximum":120})",
         R"({"type":"string","minLength":2,"maxLength":7})",
         R"({"type":"string","pattern":"^[a-z]{2,5}$","minLength":3})",
-        R"({"type":"string","pattern":"a+b"})", R"({"type":"string","pattern":"^(ab)*$","maxLength":5})",
+        R"({"type":"string","pattern":"a+b"})",
+        R"({"type":"string","pattern":"^(ab)*$","maxLength":5})",
         R"({"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer"}},
             "required":["name","age"],"additionalProperties":false})",
         R"({"type":"object","properties":{"name":{"maxLength":3},"foo":{"enum":["red","green",1]}},
@@ -98,13 +97,13 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Mask, Formats) {
   ConstraintOptions options;
   options.enforce_formats = true;
-  for (const char* format : {"date", "time", "date-time", "email", "hostname", "ipv4", "ipv6",
-                             "uuid", "uri", "uri-reference", "duration", "json-pointer",
-                             "relative-json-pointer"}) {
+  for (const char* format :
+       {"date", "time", "date-time", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
+        "uri-reference", "duration", "json-pointer", "relative-json-pointer"}) {
     SCOPED_TRACE(format);
-    Exercise(ConstraintSpec::JsonSchema(R"({"type":"string","format":")" + std::string(format) +
-                                        "\"}"),
-             3, 12, 4, options);
+    Exercise(
+        ConstraintSpec::JsonSchema(R"({"type":"string","format":")" + std::string(format) + "\"}"),
+        3, 12, 4, options);
   }
 }
 
@@ -119,8 +118,9 @@ number ::= "-"? [0-9]+ ("." [0-9]+)?
 ws ::= [ \t\n]{0,3} # white space
 )"),
            8, 30, 2);
-  Exercise(ConstraintSpec::Grammar("root ::= (x | \"a\"){2,4} x*\nx ::= \"(\" root? \")\" | \"\"\n"),
-           6, 20, 1);
+  Exercise(
+      ConstraintSpec::Grammar("root ::= (x | \"a\"){2,4} x*\nx ::= \"(\" root? \")\" | \"\"\n"), 6,
+      20, 1);
 }
 
 TEST(Mask, Tags) {

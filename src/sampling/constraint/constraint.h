@@ -139,8 +139,8 @@ class ConstraintState {
  private:
   std::shared_ptr<const CompiledConstraint> constraint_;
   std::vector<constraint::Thread> threads_;
-  std::string history_;   // the bytes since the oldest position that a thread refers to
-  uint64_t base_ = 0;     // offset of history_[0] in the text
+  std::string history_;  // the bytes since the oldest position that a thread refers to
+  uint64_t base_ = 0;    // offset of history_[0] in the text
   bool closed_ = false;
 };
 

@@ -70,7 +70,8 @@ Decimal Decimal::Parse(std::string_view text) {
     bool negative_exponent = false;
     if (i < text.size() && (text[i] == '+' || text[i] == '-')) negative_exponent = text[i++] == '-';
     int64_t exponent = 0;
-    for (; i < text.size(); ++i) exponent = std::min(exponent * 10 + (text[i] - '0'), kExponentLimit);
+    for (; i < text.size(); ++i)
+      exponent = std::min(exponent * 10 + (text[i] - '0'), kExponentLimit);
     scale += negative_exponent ? -exponent : exponent;
   }
   return FromDigits(negative, digits, scale);
@@ -145,7 +146,8 @@ bool DecimalStep::FromDecimal(const Decimal& d, DecimalStep* step) {
 bool IsMultiple(const Decimal& value, const DecimalStep& step) {
   if (value.IsZero()) return true;
   const int64_t length = static_cast<int64_t>(value.exponent) + step.scale;
-  if (length < static_cast<int64_t>(value.digits.size())) return false;  // finer than the step's grid
+  if (length < static_cast<int64_t>(value.digits.size()))
+    return false;  // finer than the step's grid
   return LeadingDigitsMod(value.digits, length, step.numerator) == 0;
 }
 

@@ -90,7 +90,8 @@ class NfaBuilder {
         return Push(std::move(n));
       }
       case RegexNode::Kind::kConcat:
-        for (size_t i = node->children.size(); i > 0; --i) next = Build(node->children[i - 1], next);
+        for (size_t i = node->children.size(); i > 0; --i)
+          next = Build(node->children[i - 1], next);
         return next;
       case RegexNode::Kind::kAlternate: {
         NfaNode n;
@@ -297,7 +298,8 @@ size_t Alphabet::RangeIndex(uint32_t c) const {
 std::vector<uint64_t> Alphabet::Sizes() const {
   std::vector<uint64_t> sizes(num_classes, 0);
   for (size_t i = 0; i < starts.size(); ++i) {
-    const uint32_t low = starts[i], high = i + 1 < starts.size() ? starts[i + 1] - 1 : kMaxCodePoint;
+    const uint32_t low = starts[i],
+                   high = i + 1 < starts.size() ? starts[i + 1] - 1 : kMaxCodePoint;
     uint64_t n = high - low + 1;
     const uint32_t surrogate_low = std::max(low, 0xD800u), surrogate_high = std::min(high, 0xDFFFu);
     if (surrogate_low <= surrogate_high) n -= surrogate_high - surrogate_low + 1;
@@ -546,7 +548,8 @@ Dfa Minimized(Dfa dfa) {
   for (int c = 0; c < k; ++c) {
     std::vector<int32_t> column(blocks);
     for (size_t b = 0; b < blocks; ++b) column[b] = block[dfa.NextClass(member[b], c)];
-    const auto [it, inserted] = columns.emplace(std::move(column), static_cast<int32_t>(keep.size()));
+    const auto [it, inserted] =
+        columns.emplace(std::move(column), static_cast<int32_t>(keep.size()));
     if (inserted) keep.push_back(c);
     class_of[c] = it->second;
   }

@@ -15,7 +15,7 @@ namespace ink::constraint {
 
 /// Code points -> classes 0 .. num_classes-1. Surrogates have a class too but are never read.
 struct Alphabet {
-  std::vector<uint32_t> starts = {0};  // first code point of each range, ascending
+  std::vector<uint32_t> starts = {0};   // first code point of each range, ascending
   std::vector<uint16_t> classes = {0};  // of each range
   uint16_t ascii[128] = {};
   int num_classes = 1;

@@ -62,9 +62,9 @@ class GbnfParser {
 
  private:
   Status Malformed(const std::string& what) const {
-    const auto line = 1 + std::count(text_.begin(),
-                                     text_.begin() + static_cast<ptrdiff_t>(
-                                                         std::min(pos_, text_.size())), '\n');
+    const auto line =
+        1 + std::count(text_.begin(),
+                       text_.begin() + static_cast<ptrdiff_t>(std::min(pos_, text_.size())), '\n');
     return InvalidArgument("grammar, line " + std::to_string(line) + ": " + what);
   }
 
@@ -91,8 +91,8 @@ class GbnfParser {
   }
 
   static bool IsNameChar(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '-' || c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
   }
 
   std::string ParseName() {
@@ -542,8 +542,7 @@ Result<int32_t> ParseGbnf(std::string_view text, size_t max_states, Grammar* gra
   const auto first = static_cast<int32_t>(grammar->rules.size());
   INK_RETURN_IF_ERROR(GbnfCompiler(parser, max_states, grammar).Run());
   grammar->rule_names.resize(static_cast<size_t>(first));
-  grammar->rule_names.insert(grammar->rule_names.end(), parser.names_.begin(),
-                             parser.names_.end());
+  grammar->rule_names.insert(grammar->rule_names.end(), parser.names_.begin(), parser.names_.end());
   return first;
 }
 

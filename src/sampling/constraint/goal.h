@@ -34,8 +34,8 @@ struct ArrayRule {
   GoalId tail = 0;
   uint64_t min = 0, max = kNoLimit;
   bool unique = false;
-  std::vector<State> table;  // empty: no `contains`
-  std::string constant;      // CanonicalText of the one array accepted, else ""
+  std::vector<State> table;        // empty: no `contains`
+  std::string constant;            // CanonicalText of the one array accepted, else ""
   uint64_t length = kUnreachable;  // of a shortest text
 
   GoalId goal(uint64_t index) const { return index < prefix.size() ? prefix[index] : tail; }
@@ -44,7 +44,7 @@ struct ArrayRule {
 /// Property names that are treated alike: one name that the schema mentions, or all other names
 /// with the same matching patterns.
 struct KeyClass {
-  int32_t literal = -1;  // index into ObjectRule::literals
+  int32_t literal = -1;   // index into ObjectRule::literals
   bool possible = false;  // the value's goal can be satisfied
   std::string name;       // a shortest name of the class
   // By set of `some` conditions that the property shall witness: the value's goal, or -1 where the
@@ -54,33 +54,33 @@ struct KeyClass {
 
 /// One alternative for objects.
 struct ObjectRule {
-  std::vector<std::string> literals;       // sorted
-  std::vector<int32_t> literal_class;      // [literals]
-  std::vector<uint8_t> required;           // [literals]
+  std::vector<std::string> literals;   // sorted
+  std::vector<int32_t> literal_class;  // [literals]
+  std::vector<uint8_t> required;       // [literals]
   uint64_t num_required = 0;
   uint64_t min = 0, max = kNoLimit;
-  int num_some = 0;                        // conditions "some property ..."
+  int num_some = 0;  // conditions "some property ..."
   std::vector<KeyClass> classes;
   // Names; the tag of a state is the class of the name + 1.
   std::shared_ptr<const Dfa> names;
-  std::vector<uint64_t> words;             // per state: possible names that are no literals
-  std::vector<std::vector<int32_t>> ahead; // per state: literals that may still come
-  std::vector<uint8_t> alive;              // per state: some possible name may still come
-  std::string constant;                    // CanonicalText of the one object accepted, else ""
-  bool extensible = false;                 // there is always one more property to add
-  bool always_many = false;                // every name under way has infinitely many endings
-  uint64_t length = kUnreachable;          // of a shortest text
+  std::vector<uint64_t> words;              // per state: possible names that are no literals
+  std::vector<std::vector<int32_t>> ahead;  // per state: literals that may still come
+  std::vector<uint8_t> alive;               // per state: some possible name may still come
+  std::string constant;                     // CanonicalText of the one object accepted, else ""
+  bool extensible = false;                  // there is always one more property to add
+  bool always_many = false;                 // every name under way has infinitely many endings
+  uint64_t length = kUnreachable;           // of a shortest text
 };
 
 /// The language of a JSON value.
 struct Goal {
   FormulaId formula = 0;
-  uint8_t literals = 0;                        // bit 0 null, 1 false, 2 true
-  std::shared_ptr<const NumberSet> numbers;    // null: none
-  std::shared_ptr<const StringSet> strings;    // null: none
+  uint8_t literals = 0;                              // bit 0 null, 1 false, 2 true
+  std::shared_ptr<const NumberSet> numbers;          // null: none
+  std::shared_ptr<const StringSet> strings;          // null: none
   std::vector<std::shared_ptr<ArrayRule>> arrays;    // possible ones
   std::vector<std::shared_ptr<ObjectRule>> objects;  // possible ones
-  uint64_t length = kUnreachable;              // of a shortest text
+  uint64_t length = kUnreachable;                    // of a shortest text
   std::string shortest_number;
   // How many values there are, at most kManyWords; where few, their canonical texts and themselves
   // (only filled for elements of unique arrays).

@@ -56,8 +56,8 @@ Result<Symbol> Grammar::AddText(std::shared_ptr<const Dfa> dfa) {
   }
   text.length = text.Completion(dfa->start).size();
   std::vector<uint8_t> collapse(n, 1);
-  text.lexer = std::make_unique<Lexer>(dfa, Lexer::Mode::kRaw, std::move(alive),
-                                       std::move(collapse));
+  text.lexer =
+      std::make_unique<Lexer>(dfa, Lexer::Mode::kRaw, std::move(alive), std::move(collapse));
   texts.push_back(std::move(text));
   return Symbol{Symbol::Kind::kText, static_cast<int32_t>(texts.size()) - 1};
 }
@@ -158,8 +158,7 @@ Status Grammar::Finish(const std::vector<Goal>& goals) {
         }
       }
       const uint64_t rest =
-          s.kind == Symbol::Kind::kEnd ||
-                  (s.kind == Symbol::Kind::kFree && free[s.index].can_end)
+          s.kind == Symbol::Kind::kEnd || (s.kind == Symbol::Kind::kFree && free[s.index].can_end)
               ? 0
               : length[p];
       const uint64_t total = add(own, rest);

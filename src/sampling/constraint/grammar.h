@@ -34,7 +34,7 @@ struct RawText {
   std::unique_ptr<Lexer> lexer;
   std::vector<uint64_t> distance;  // per state: characters to the nearest end
   bool nullable = false;
-  uint64_t length = 0;             // bytes of a shortest text
+  uint64_t length = 0;  // bytes of a shortest text
 
   /// A shortest continuation from `state`.
   std::string Completion(int32_t state) const;
@@ -47,7 +47,7 @@ struct FreeText {
   std::vector<int32_t> found;                  // per state: trigger, or -1
   std::vector<int32_t> rules;                  // per trigger: what follows it
   bool can_end = true;
-  size_t shortest = 0;                         // the trigger that leads to the shortest text
+  size_t shortest = 0;  // the trigger that leads to the shortest text
 };
 
 /// Alternatives are stretches of `code` that end with kEnd. The language is that of rule 0.
@@ -76,8 +76,8 @@ struct Grammar {
   Status Finish(const std::vector<Goal>& goals);
 };
 
-/// GBNF (the grammar language of llama.cpp, grammars/README.md there); returns the number of `root`.
-/// Errors: kInvalidArgument with the line; kUnsupported for references to tokens.
+/// GBNF (the grammar language of llama.cpp, grammars/README.md there); returns the number of
+/// `root`. Errors: kInvalidArgument with the line; kUnsupported for references to tokens.
 Result<int32_t> ParseGbnf(std::string_view text, size_t max_states, Grammar* grammar);
 
 }  // namespace ink::constraint

@@ -37,7 +37,8 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     pending_keys_.back() = std::move(v);
     return true;
   }
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception&) override {
     error_ = "malformed JSON at byte " + std::to_string(position);
     return false;
   }

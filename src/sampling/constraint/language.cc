@@ -215,9 +215,9 @@ Result<std::shared_ptr<const Dfa>> LanguagePool::BaseDfa(LangId base) {
       return Unsupported("a length of " + std::to_string(largest) +
                          " in combination with other conditions");
     }
-    dfa = std::make_shared<Dfa>(LengthDfa(static_cast<int64_t>(node.min),
-                                          node.max == UINT64_MAX ? -1
-                                                                 : static_cast<int64_t>(node.max)));
+    dfa = std::make_shared<Dfa>(
+        LengthDfa(static_cast<int64_t>(node.min),
+                  node.max == UINT64_MAX ? -1 : static_cast<int64_t>(node.max)));
   }
   return dfa;
 }
@@ -425,8 +425,8 @@ bool FillLengths(StringSet& set) {
     std::vector<uint8_t> longer(n, 0);
     const std::vector<uint8_t>& last = accepts.back();
     for (size_t s = 0; s < n; ++s) {
-      longer[s] = std::any_of(after[s].begin(), after[s].end(),
-                              [&](int32_t t) { return last[t] != 0; });
+      longer[s] =
+          std::any_of(after[s].begin(), after[s].end(), [&](int32_t t) { return last[t] != 0; });
     }
     if (longer == last) break;
     accepts.push_back(std::move(longer));

@@ -32,10 +32,7 @@ size_t Lexer::Hash::operator()(const State& s) const {
 
 Lexer::Lexer(std::shared_ptr<const Dfa> dfa, Mode mode, std::vector<uint8_t> alive,
              std::vector<uint8_t> collapse)
-    : dfa_(std::move(dfa)),
-      mode_(mode),
-      alive_(std::move(alive)),
-      collapse_(std::move(collapse)) {
+    : dfa_(std::move(dfa)), mode_(mode), alive_(std::move(alive)), collapse_(std::move(collapse)) {
   // The greatest set of states whose every successor is in it.
   universal_ = collapse_;
   const int32_t n = dfa_->num_states();
@@ -231,8 +228,7 @@ int32_t Lexer::Transition(const State& s, uint8_t byte) {
       if (next.left > 0) return Partial(next);
       if (s.kind == Kind::kLowHex) {
         if (next.value < 0xDC00 || next.value > 0xDFFF) return kDead;
-        return Character(s.base,
-                         0x10000 + ((s.high - 0xD800) << 10) + (next.value - 0xDC00));
+        return Character(s.base, 0x10000 + ((s.high - 0xD800) << 10) + (next.value - 0xDC00));
       }
       if (next.value < 0xD800 || next.value > 0xDFFF) return Character(s.base, next.value);
       if (next.value > 0xDBFF) return kDead;

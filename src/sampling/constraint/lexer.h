@@ -52,11 +52,11 @@ class Lexer {
   using Row = std::array<int32_t, 256>;
   enum class Kind : uint8_t {
     kWhole,
-    kUtf8,       // `left` bytes missing, `value` holds the bits so far, `total` bytes in all
-    kUniform,    // as kUtf8, all of them leading to target
-    kEscape,     // after a backslash
-    kHex,        // `left` digits of \u missing
-    kLowSlash,   // after a high surrogate `high`
+    kUtf8,      // `left` bytes missing, `value` holds the bits so far, `total` bytes in all
+    kUniform,   // as kUtf8, all of them leading to target
+    kEscape,    // after a backslash
+    kHex,       // `left` digits of \u missing
+    kLowSlash,  // after a high surrogate `high`
     kLowU,
     kLowHex,
   };

@@ -167,8 +167,8 @@ Lexer& Machine::StringLexer(GoalId goal, const FramePtr& stack) {
     std::vector<uint8_t> alive;
     for (uint64_t s : rule.set->shortest) alive.push_back(s != UINT64_MAX);
     std::vector<uint8_t> collapse(alive.size(), 0);
-    rule.exact_lexer = std::make_unique<Lexer>(rule.set->dfa, Lexer::Mode::kJson,
-                                               std::move(alive), std::move(collapse));
+    rule.exact_lexer = std::make_unique<Lexer>(rule.set->dfa, Lexer::Mode::kJson, std::move(alive),
+                                               std::move(collapse));
   }
   return *rule.exact_lexer;
 }
@@ -223,8 +223,7 @@ bool Machine::StringEnds(GoalId goal, const FramePtr& stack, int32_t state, uint
   if (!lexer.Whole(state) || !set.Accepts(lexer.base(state), count)) return false;
   const Exclusion* e = ExclusionOf(stack);
   if (e == nullptr || e->strings.empty()) return true;
-  return std::find(e->strings.begin(), e->strings.end(), DecodeJsonString(raw)) ==
-         e->strings.end();
+  return std::find(e->strings.begin(), e->strings.end(), DecodeJsonString(raw)) == e->strings.end();
 }
 
 // A number that includes the last byte, if it is one and can be completed.

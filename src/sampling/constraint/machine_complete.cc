@@ -202,8 +202,7 @@ std::string Machine::KeyText(const Frame& f) {
   const KeyClass& c = rule.classes[best];
   if (c.literal >= 0) return rule.literals[c.literal];
   const auto name = FindText(
-      *rule.names, rule.names->start,
-      [&](int32_t s, uint64_t) { return rule.words[s] > 0; },
+      *rule.names, rule.names->start, [&](int32_t s, uint64_t) { return rule.words[s] > 0; },
       [&](int32_t s, uint64_t, const std::string& text) {
         return rule.names->accept[s] == best + 1 &&
                (f.others == nullptr ||
@@ -226,8 +225,7 @@ std::string Machine::KeyRest(const Thread& t, const History& history) {
   const std::string prefix = DecodeJsonString(raw);
   const int32_t state = lexer.base(t.pos.state);
   const auto rest = FindText(
-      *rule.names, state,
-      [&](int32_t s, uint64_t) { return rule.alive[s] != 0; },
+      *rule.names, state, [&](int32_t s, uint64_t) { return rule.alive[s] != 0; },
       [&](int32_t s, uint64_t, const std::string& text) {
         const int32_t k = rule.names->accept[s] - 1;
         if (!KeyAllowed(f, k)) return false;

@@ -37,8 +37,8 @@ FramePtr Machine::MakeObjectFrame(const ObjectRule* rule, const FramePtr& parent
 
 void Machine::SetExclusion(Frame& array) {
   static const std::vector<std::string> kNothing;
-  array.exclusion = NextExclusion(*array.array, array.count,
-                                  array.elements ? *array.elements : kNothing, goals_);
+  array.exclusion =
+      NextExclusion(*array.array, array.count, array.elements ? *array.elements : kNothing, goals_);
 }
 
 bool Machine::CanElement(const FramePtr& f) {
@@ -178,9 +178,7 @@ bool Machine::KeyAllowed(const Frame& f, int32_t key_class) const {
   }
 }
 
-bool Machine::CanKey(const Frame& f) {
-  return KeyAlive(f, key_lexers_.at(f.object)->start(), "");
-}
+bool Machine::CanKey(const Frame& f) { return KeyAlive(f, key_lexers_.at(f.object)->start(), ""); }
 
 // Whether some name that begins as `raw` (the inside of the string so far) is still allowed.
 bool Machine::KeyAlive(const Frame& f, int32_t state, std::string_view raw) {

@@ -20,7 +20,8 @@ constexpr int32_t kBytesToNextName = 5;
 
 }  // namespace
 
-// False where the mask depends on more than can be told in a key, or would never be asked for again.
+// False where the mask depends on more than can be told in a key, or would never be asked for
+// again.
 bool Machine::MaskKey(const Thread& t, const History& history, Key* key) const {
   if (ExclusionOf(t.stack) != nullptr) return false;
   uint64_t h = Mix(static_cast<uint64_t>(t.pos.kind), static_cast<uint64_t>(t.pos.goal));

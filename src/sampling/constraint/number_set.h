@@ -20,10 +20,10 @@ struct NumberText {
   Phase phase = Phase::kStart;
   bool negative = false;
   bool exponent_negative = false;
-  std::string digits;      // of the mantissa, as written
+  std::string digits;  // of the mantissa, as written
   int fraction_digits = 0;
   int exponent_digits = 0;
-  int exponent = 0;        // without sign
+  int exponent = 0;  // without sign
 
   /// False where the byte does not continue a number (or a digit limit is reached).
   bool Append(char c);
@@ -76,8 +76,8 @@ class NumberSet {
   // The number p * 10^n, ..., up to (p+1) * 10^n exclusive, that is a member with the fewest digits
   // behind p; false where there is none within `room` digits.
   struct Witness {
-    std::string digits;   // behind those of p
-    int64_t scale = 0;    // value = (p digits) * 10^scale
+    std::string digits;  // behind those of p
+    int64_t scale = 0;   // value = (p digits) * 10^scale
   };
   // Scales are tried from `natural` up, then down: the usual way to write the number first.
   bool FindWitness(bool negative, const std::string& p, int room, int natural,
@@ -88,8 +88,8 @@ class NumberSet {
                    const Decimal& high, Pattern pattern, Witness* witness) const;
   bool FindExponent(const NumberText& text, std::string* completion) const;
 
-  std::vector<Decimal> bounds_;      // ascending
-  std::vector<Pattern> patterns_;    // 2 * bounds + 1: below, on, between, on, ..., above
+  std::vector<Decimal> bounds_;    // ascending
+  std::vector<Pattern> patterns_;  // 2 * bounds + 1: below, on, between, on, ..., above
   std::vector<DecimalStep> steps_;
   // Filled by Finish: each set of steps that can divide a number while the others do not, and the
   // least common multiple of the set.

@@ -50,8 +50,8 @@ class SchemaCompiler {
   // A conjunction of conditions on one array or object.
   struct Conj {
     // Objects.
-    std::map<LangId, FormulaId> all;                  // every property named so has such a value
-    std::vector<std::pair<LangId, FormulaId>> some;   // some property named so has such a value
+    std::map<LangId, FormulaId> all;                 // every property named so has such a value
+    std::vector<std::pair<LangId, FormulaId>> some;  // some property named so has such a value
     std::set<std::string> required;
     // Arrays.
     std::map<std::pair<uint64_t, uint64_t>, FormulaId> items;  // [low, high)

@@ -118,16 +118,15 @@ std::vector<FormulaId> SchemaCompiler::Branches(const JsonValue* s, int32_t scop
 SchemaCompiler::Conjs SchemaCompiler::ExpandSchema(const JsonValue* s, int32_t scope,
                                                    Container kind, Annotations mode) {
   if (failed()) return {};
-  const auto key = std::make_tuple(
-      s, scope, (kind == Container::kArray ? 0 : 8) + static_cast<int>(mode) * 2);
+  const auto key =
+      std::make_tuple(s, scope, (kind == Container::kArray ? 0 : 8) + static_cast<int>(mode) * 2);
   if (!active_.insert(key).second) {
     Fail("$ref", "references lead back to themselves without an end");
     return {};
   }
   const char* unevaluated =
       kind == Container::kArray ? "unevaluatedItems" : "unevaluatedProperties";
-  const bool has_unevaluated = s->Find(unevaluated) != nullptr &&
-                               index_.DraftOf(s) >= Draft::k2019;
+  const bool has_unevaluated = s->Find(unevaluated) != nullptr && index_.DraftOf(s) >= Draft::k2019;
   const Annotations inner =
       has_unevaluated && mode == Annotations::kIgnore ? Annotations::kSome : mode;
   Conjs parts = ExpandKeywords(s, scope, kind, inner);

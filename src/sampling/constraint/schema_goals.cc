@@ -241,8 +241,8 @@ std::shared_ptr<ObjectRule> SchemaCompiler::MakeObject(const Conj& c) {
     const std::string* text = literal >= 0 ? &parts.literals[literal] : nullptr;
     std::vector<bool> in;
     for (LangId lang : langs) in.push_back(languages_.Evaluate(lang, in_base, text));
-    const auto [it, inserted] = class_ids.emplace(std::make_pair(literal, in),
-                                                  static_cast<int32_t>(rule->classes.size()));
+    const auto [it, inserted] =
+        class_ids.emplace(std::make_pair(literal, in), static_cast<int32_t>(rule->classes.size()));
     if (inserted) {
       KeyClass k;
       k.literal = literal;

@@ -7,14 +7,21 @@ namespace ink::constraint {
 namespace {
 
 constexpr std::string_view kSchemaKeywords[] = {
-    "additionalProperties", "items", "contains",         "not",
-    "if",                   "then",  "else",             "propertyNames",
-    "unevaluatedItems",     "unevaluatedProperties",     "contentSchema",
+    "additionalProperties",
+    "items",
+    "contains",
+    "not",
+    "if",
+    "then",
+    "else",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "contentSchema",
     "additionalItems",
 };
-constexpr std::string_view kSchemaMapKeywords[] = {"properties", "patternProperties", "$defs",
-                                                   "definitions", "dependentSchemas",
-                                                   "dependencies"};
+constexpr std::string_view kSchemaMapKeywords[] = {
+    "properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"};
 constexpr std::string_view kSchemaListKeywords[] = {"allOf", "anyOf", "oneOf", "prefixItems",
                                                     "items"};
 
@@ -123,7 +130,8 @@ const JsonValue* FollowPointer(const JsonValue* value, const std::string& pointe
     if (value->IsObject()) {
       value = value->Find(token);
     } else if (value->IsArray() && !token.empty() && token.size() < 9 &&
-               std::all_of(token.begin(), token.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+               std::all_of(token.begin(), token.end(),
+                           [](char c) { return c >= '0' && c <= '9'; })) {
       const size_t index = std::stoul(token);
       value = index < value->items.size() ? &value->items[index] : nullptr;
     } else {

@@ -36,7 +36,8 @@ class SchemaIndex {
   /// it is not in any known document.
   Result<const JsonValue*> Resolve(const JsonValue* from, const std::string& keyword,
                                    const std::string& reference);
-  /// If `reference` names a $dynamicAnchor of the schema it resolves to: the anchor's name, else "".
+  /// If `reference` names a $dynamicAnchor of the schema it resolves to: the anchor's name, else
+  /// "".
   std::string DynamicAnchor(const JsonValue* target, const std::string& reference) const;
 
   int ResourceOf(const JsonValue* schema) const;

@@ -196,8 +196,7 @@ void SchemaCompiler::NotArrayKeywords(const JsonValue* s, int32_t scope, Conjs& 
 }
 
 // Some property or element that nothing else in the schema evaluates, and that fails the keyword.
-void SchemaCompiler::NotUnevaluated(const JsonValue* s, int32_t scope, Container kind,
-                                    Conjs& out) {
+void SchemaCompiler::NotUnevaluated(const JsonValue* s, int32_t scope, Container kind, Conjs& out) {
   const bool array = kind == Container::kArray;
   const JsonValue* v = s->Find(array ? "unevaluatedItems" : "unevaluatedProperties");
   if (v == nullptr || index_.DraftOf(s) < Draft::k2019) return;
@@ -255,13 +254,11 @@ SchemaCompiler::Conjs SchemaCompiler::NotValue(const JsonValue& value) {
     add(std::move(absent));
     Conj different;
     different.required.insert(name);
-    AddAll(different, Name(name),
-           formulas_.Not(formulas_.Enum({formulas_.ValueId(child)})));
+    AddAll(different, Name(name), formulas_.Not(formulas_.Enum({formulas_.ValueId(child)})));
     add(std::move(different));
   }
   Conj more;
-  more.some.emplace_back(languages_.Not(languages_.Literals(std::move(names))),
-                         FormulaPool::kTrue);
+  more.some.emplace_back(languages_.Not(languages_.Literals(std::move(names))), FormulaPool::kTrue);
   add(std::move(more));
   return out;
 }

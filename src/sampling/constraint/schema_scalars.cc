@@ -21,15 +21,44 @@ enum TypeBit : uint32_t {
 };
 
 constexpr std::string_view kAssertions[] = {
-    "$ref",          "$dynamicRef",       "type",          "enum",          "const",
-    "multipleOf",    "maximum",           "minimum",       "exclusiveMaximum",
-    "exclusiveMinimum", "maxLength",      "minLength",     "pattern",       "items",
-    "prefixItems",   "contains",          "maxItems",      "minItems",      "uniqueItems",
-    "properties",    "patternProperties", "additionalProperties",           "propertyNames",
-    "required",      "maxProperties",     "minProperties", "dependentRequired",
-    "dependentSchemas", "dependencies",   "allOf",         "anyOf",         "oneOf",
-    "not",           "if",                "unevaluatedItems",               "unevaluatedProperties",
-    "$recursiveRef", "format",
+    "$ref",
+    "$dynamicRef",
+    "type",
+    "enum",
+    "const",
+    "multipleOf",
+    "maximum",
+    "minimum",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "items",
+    "prefixItems",
+    "contains",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "propertyNames",
+    "required",
+    "maxProperties",
+    "minProperties",
+    "dependentRequired",
+    "dependentSchemas",
+    "dependencies",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "$recursiveRef",
+    "format",
 };
 
 bool OnlyReference(const JsonValue& schema, std::string_view* keyword) {
@@ -107,8 +136,8 @@ FormulaId SchemaCompiler::MakeSchema(const JsonValue* schema, int32_t scope) {
   if (schema->kind == JsonValue::Kind::kTrue) return FormulaPool::kTrue;
   if (schema->kind == JsonValue::Kind::kFalse) return FormulaPool::kFalse;
   if (!schema->IsObject()) {
-    Fail("schema", "a schema must be an object or a boolean, got " +
-                       schema->ToString().substr(0, 40), true);
+    Fail("schema",
+         "a schema must be an object or a boolean, got " + schema->ToString().substr(0, 40), true);
     return FormulaPool::kFalse;
   }
   scope = Enter(scope, schema);

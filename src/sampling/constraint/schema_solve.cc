@@ -100,8 +100,8 @@ uint64_t SchemaCompiler::CoverLength(const ObjectRule& rule, uint32_t pending,
   uint64_t best = kUnreachable;
   for (size_t k = 0; k < rule.classes.size(); ++k) {
     const KeyClass& c = rule.classes[k];
-    if (c.literal >= 0 && std::find(taken.begin(), taken.end(), static_cast<int32_t>(k)) !=
-                              taken.end()) {
+    if (c.literal >= 0 &&
+        std::find(taken.begin(), taken.end(), static_cast<int32_t>(k)) != taken.end()) {
       continue;
     }
     const bool required = c.literal >= 0 && rule.required[c.literal] != 0;
@@ -172,7 +172,7 @@ uint64_t SchemaCompiler::ObjectLength(ObjectRule& rule) {
     if (missing > 0) {
       if (cheapest == kUnreachable) return kUnreachable;
       length = missing > (uint64_t{1} << 40) / cheapest ? uint64_t{1} << 40
-                                                         : Add(length, missing * cheapest);
+                                                        : Add(length, missing * cheapest);
     }
   }
   return length;
@@ -255,8 +255,8 @@ void SchemaCompiler::ListValues(GoalId g) {
     for (int32_t v : node.children) goal.values.push_back(formulas_.value(v));
     goal.listed = true;
   } else if (goal.arrays.empty() && goal.objects.empty()) {
-    static constexpr JsonValue::Kind kKinds[] = {
-        JsonValue::Kind::kNull, JsonValue::Kind::kFalse, JsonValue::Kind::kTrue};
+    static constexpr JsonValue::Kind kKinds[] = {JsonValue::Kind::kNull, JsonValue::Kind::kFalse,
+                                                 JsonValue::Kind::kTrue};
     for (int i = 0; i < 3; ++i) {
       if ((goal.literals >> i & 1) == 0) continue;
       JsonValue v;

@@ -16,8 +16,8 @@ namespace ink::constraint {
 class StringMasks {
  public:
   struct Exit {
-    int32_t node = 0;     // whose byte is the closing quote
-    uint32_t chars = 0;   // characters before it
+    int32_t node = 0;    // whose byte is the closing quote
+    uint32_t chars = 0;  // characters before it
   };
   struct Entry {
     std::vector<uint32_t> inside;

@@ -44,9 +44,9 @@ class FramePtr {
 
 /// What an element of a unique array must differ from.
 struct Exclusion {
-  std::vector<std::string> texts;                 // CanonicalText, sorted
-  std::vector<std::string> strings;               // those that are strings, decoded
-  std::shared_ptr<const NumberSet> numbers;       // the goal's numbers without them
+  std::vector<std::string> texts;            // CanonicalText, sorted
+  std::vector<std::string> strings;          // those that are strings, decoded
+  std::shared_ptr<const NumberSet> numbers;  // the goal's numbers without them
   GoalId goal = 0;
 };
 
@@ -56,26 +56,26 @@ struct Frame {
     kSequence,  // continue at `place` of the grammar
     kArray,
     kObject,
-    kExclude,   // the value inside must differ from some others
+    kExclude,  // the value inside must differ from some others
   };
   std::atomic<uint32_t> references{1};
   Kind kind = Kind::kSequence;
   FramePtr parent;
-  uint64_t hash = 0;       // of this frame and all below
+  uint64_t hash = 0;             // of this frame and all below
   uint64_t oldest = UINT64_MAX;  // least text offset that this frame or one below refers to
 
-  int32_t place = 0;                    // kSequence
-  const ArrayRule* array = nullptr;     // kArray
-  const ObjectRule* object = nullptr;   // kObject
-  uint64_t count = 0;      // elements or properties so far, as far as that matters; or table state
-  uint32_t pending = 0;    // kObject: conditions that no property has witnessed yet
-  uint64_t missing = 0;    // kObject: required names that have not come
-  std::vector<uint64_t> used;                                 // kObject: bits of literals
-  std::shared_ptr<const std::vector<std::string>> others;     // kObject: other names
-  std::shared_ptr<const std::vector<std::string>> elements;   // kArray, unique: canonical texts
+  int32_t place = 0;                   // kSequence
+  const ArrayRule* array = nullptr;    // kArray
+  const ObjectRule* object = nullptr;  // kObject
+  uint64_t count = 0;    // elements or properties so far, as far as that matters; or table state
+  uint32_t pending = 0;  // kObject: conditions that no property has witnessed yet
+  uint64_t missing = 0;  // kObject: required names that have not come
+  std::vector<uint64_t> used;                                // kObject: bits of literals
+  std::shared_ptr<const std::vector<std::string>> others;    // kObject: other names
+  std::shared_ptr<const std::vector<std::string>> elements;  // kArray, unique: canonical texts
   // kExclude; kArray, unique: for the next element, null where there can be none.
   std::shared_ptr<const Exclusion> exclusion;
-  uint64_t start = 0;                                         // kExclude: offset of the value
+  uint64_t start = 0;  // kExclude: offset of the value
 
   bool UsesLiteral(int32_t literal) const {
     const auto word = static_cast<size_t>(literal) / 64;
@@ -101,25 +101,25 @@ inline void FramePtr::Release() {
 /// Where a thread is. Plain data; which members count depends on the kind.
 struct Position {
   enum class Kind : uint8_t {
-    kDone,          // nothing more may come
-    kValue,         // goal; count: white space so far
-    kLiteral,       // goal: 0 null, 1 false, 2 true; count: bytes so far
-    kNumber,        // goal; start
-    kString,        // goal; state of the lexer; count: characters
-    kArrayFirst,    // after "["; count: white space (also below)
-    kArrayAfter,    // after an element
-    kArrayNext,     // after ","
-    kObjectFirst,   // after "{"
-    kObjectAfter,   // after a property
-    kObjectNext,    // after ","
-    kKey,           // state of the lexer; start: offset behind the quote
-    kColon,         // goal of the value
-    kSpace,         // place; count
-    kText,          // place; state
-    kFree,          // place; state
+    kDone,         // nothing more may come
+    kValue,        // goal; count: white space so far
+    kLiteral,      // goal: 0 null, 1 false, 2 true; count: bytes so far
+    kNumber,       // goal; start
+    kString,       // goal; state of the lexer; count: characters
+    kArrayFirst,   // after "["; count: white space (also below)
+    kArrayAfter,   // after an element
+    kArrayNext,    // after ","
+    kObjectFirst,  // after "{"
+    kObjectAfter,  // after a property
+    kObjectNext,   // after ","
+    kKey,          // state of the lexer; start: offset behind the quote
+    kColon,        // goal of the value
+    kSpace,        // place; count
+    kText,         // place; state
+    kFree,         // place; state
   };
   Kind kind = Kind::kDone;
-  GoalId goal = 0;      // or place
+  GoalId goal = 0;  // or place
   int32_t state = 0;
   uint32_t count = 0;
   uint64_t start = 0;

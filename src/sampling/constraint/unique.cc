@@ -87,8 +87,8 @@ std::shared_ptr<const Exclusion> NextExclusion(const ArrayRule& rule, uint64_t i
       if (value.ok() && goal.strings != nullptr && goal.strings->Contains(value->text)) {
         out->strings.push_back(value->text);
       }
-    } else if (goal.numbers != nullptr && (text[0] == '-' || text[0] == 'e' ||
-                                           (text[0] >= '0' && text[0] <= '9'))) {
+    } else if (goal.numbers != nullptr &&
+               (text[0] == '-' || text[0] == 'e' || (text[0] >= '0' && text[0] <= '9'))) {
       // CanonicalText writes 0.DIGITS * 10^exponent as DIGITSeEXPONENT, and zero as e0.
       const size_t e = text.find('e');
       const bool negative = text[0] == '-';
@@ -101,8 +101,8 @@ std::shared_ptr<const Exclusion> NextExclusion(const ArrayRule& rule, uint64_t i
     }
   }
   if (!numbers.empty()) {
-    auto rest = std::make_shared<NumberSet>(
-        goal.numbers->And(NumberSet::Points(std::move(numbers)).Not()));
+    auto rest =
+        std::make_shared<NumberSet>(goal.numbers->And(NumberSet::Points(std::move(numbers)).Not()));
     rest->Finish();
     out->numbers = std::move(rest);
   }
