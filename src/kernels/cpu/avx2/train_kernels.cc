@@ -1,0 +1,33 @@
+#include "kernels/cpu/avx2/train_kernels.h"
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/math_constants.h"
+
+namespace ink::avx2 {
+
+#include "kernels/cpu/train_kernels.inc"
+
+const TrainKernels kTrainKernels = {
+    .name = "avx2",
+    .bfloat16 = kHasBfloat16,
+    .matmul = MatmulKernel,
+    .pack_weight = PackWeightKernel,
+    .attention = AttentionKernel,
+    .attention_grad = AttentionGradKernel,
+    .rms_norm_grad = RmsNormGradKernel,
+    .glu_grad = GluGradKernel,
+    .softcap_grad = SoftcapGradKernel,
+    .add_scaled = AddScaledKernel,
+    .scatter_add = ScatterAddKernel,
+    .column_sum = ColumnSumKernel,
+    .cross_entropy = CrossEntropyKernel,
+    .adam = AdamKernel,
+    .adam8 = Adam8Kernel,
+    .sum_squares = SumSquaresKernel,
+};
+
+}  // namespace ink::avx2

@@ -1,0 +1,151 @@
+#include "train/model_step.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/train_kernels.h"
+
+namespace ink {
+
+void TrainBatch::Clear() {
+  tokens.clear();
+  positions.clear();
+  targets.clear();
+  lengths.clear();
+}
+
+int64_t TrainBatch::num_targets() const {
+  return std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; });
+}
+
+ModelStep::ModelStep(Device& device, const Model& model, const ParameterStore& parameters,
+                     const Options& options)
+    : device_(device),
+      model_(model),
+      kernels_(TrainKernelsFor(device.ops().name)),
+      options_(options),
+      tape_(device, &parameters, TapeOptions{options.bfloat16, options.recompute}) {
+  // No cache: attention reads K and V of the batch. Only the layers' count matters.
+  state_.layers.resize(static_cast<size_t>(model.info().num_layers));
+  for (size_t g = 0; g < model.info().groups.size(); ++g) {
+    for (int layer : model.info().groups[g].layers) {
+      state_.layers[static_cast<size_t>(layer)].group = static_cast<int>(g);
+    }
+  }
+}
+
+int64_t ModelStep::loss_bytes() const { return 2 * loss_rows_ * model_.info().n_vocab * 4; }
+
+Result<std::unique_ptr<ModelStep>> ModelStep::Create(Device& device, const Model& model,
+                                                     const ParameterStore& parameters,
+                                                     const Options& options) {
+  INK_CHECK_GT(options.max_tokens, 0);
+  std::unique_ptr<ModelStep> step(new ModelStep(device, model, parameters, options));
+  step->loss_rows_ = std::clamp<int64_t>(options.loss_chunk_bytes / (model.info().n_vocab * 4), 16,
+                                         options.max_tokens);
+  step->tape_.BeginPlan();
+  Arena arena = Arena::Measuring();
+  ExecContext context{device, arena, &step->tape_};
+  ForwardBatch batch;
+  batch.num_tokens = options.max_tokens;
+  batch.groups.resize(model.info().groups.size());
+  Tensor hidden = step->RunModel(context, batch);
+  model.Logits(context, hidden.Rows(0, step->loss_rows_), nullptr, step->loss_rows_);
+  INK_RETURN_IF_ERROR(step->tape_.EndPlan());
+  step->scratch_bytes_ = static_cast<int64_t>(arena.peak());
+  INK_ASSIGN_OR_RETURN(step->scratch_, device.Allocate(arena.peak() + 64, LedgerEntry::kTraining));
+  INK_ASSIGN_OR_RETURN(step->losses_,
+                       device.Allocate(options.max_tokens * sizeof(float), LedgerEntry::kTraining));
+  INK_ASSIGN_OR_RETURN(step->ids_, device.Allocate(options.max_tokens * 3 * sizeof(int32_t),
+                                                   LedgerEntry::kTraining));
+  return step;
+}
+
+Tensor ModelStep::RunModel(ExecContext& context, const ForwardBatch& batch) {
+  return model_.Forward(context, batch, state_);
+}
+
+StepLoss ModelStep::ForwardBackward(const TrainBatch& batch, float grad_scale) {
+  return Run(batch, true, grad_scale, nullptr);
+}
+
+StepLoss ModelStep::Evaluate(const TrainBatch& batch, std::vector<float>* losses) {
+  return Run(batch, false, 0, losses);
+}
+
+StepLoss ModelStep::Run(const TrainBatch& batch, bool backward, float grad_scale,
+                        std::vector<float>* losses) {
+  const int64_t n = batch.num_tokens();
+  INK_CHECK_LE(n, options_.max_tokens);
+  INK_CHECK_EQ(static_cast<int64_t>(batch.targets.size()), n);
+  INK_CHECK_EQ(static_cast<int64_t>(batch.positions.size()), n);
+  if (losses != nullptr) losses->assign(static_cast<size_t>(n), 0.0f);
+  StepLoss total;
+  total.targets = batch.num_targets();
+  if (total.targets == 0) return total;  // nothing to learn, and no gradient to add
+
+  auto* ids = reinterpret_cast<int32_t*>(ids_.data());
+  int32_t* positions = ids + options_.max_tokens;
+  int32_t* targets = positions + options_.max_tokens;
+  const auto bytes = static_cast<size_t>(n) * sizeof(int32_t);
+  device_.CopyToDevice(reinterpret_cast<std::byte*>(ids), batch.tokens.data(), bytes);
+  device_.CopyToDevice(reinterpret_cast<std::byte*>(positions), batch.positions.data(), bytes);
+  device_.CopyToDevice(reinterpret_cast<std::byte*>(targets), batch.targets.data(), bytes);
+  std::vector<SequenceSpan> spans;
+  int64_t first = 0;
+  for (int64_t length : batch.lengths) {
+    SequenceSpan span;
+    span.first_token = first;
+    span.num_tokens = span.kv_length = length;
+    spans.push_back(span);
+    first += length;
+  }
+  INK_CHECK_EQ(first, n);
+  ForwardBatch forward;
+  forward.num_tokens = n;
+  forward.num_seqs = static_cast<int>(spans.size());
+  forward.token_ids = ids;
+  forward.positions = positions;
+  forward.sequences = spans.data();
+  forward.groups.resize(model_.info().groups.size());
+
+  tape_.Reset();
+  Arena arena(scratch_.data(), static_cast<size_t>(scratch_bytes_) + 64);
+  ExecContext context{device_, arena, &tape_};
+  const Tensor hidden = RunModel(context, forward);
+  const Tape::Mark mark = tape_.Here();
+  std::vector<float> chunk_losses(static_cast<size_t>(loss_rows_));
+  for (int64_t row = 0; row < n; row += loss_rows_) {
+    const int64_t rows = std::min(loss_rows_, n - row);
+    const auto from = batch.targets.begin() + row;
+    if (std::all_of(from, from + rows, [](int32_t t) { return t < 0; })) continue;
+    const size_t scratch_mark = arena.used();
+    const Tensor logits = model_.Logits(context, hidden.Rows(row, rows), nullptr, rows);
+    CrossEntropyParams loss;
+    loss.logits = logits.data;
+    loss.targets = targets + row;
+    loss.loss = reinterpret_cast<float*>(losses_.data());
+    loss.rows = rows;
+    loss.vocab = logits.cols;
+    loss.grad_scale = grad_scale;
+    if (backward) loss.dlogits = tape_.FreshGradient(logits).data;
+    device_.Launch(kernels_.cross_entropy, loss);
+    if (backward) {
+      tape_.BackwardTo(mark);
+    } else {
+      tape_.Forget(mark);
+    }
+    arena.Rewind(scratch_mark);
+    device_.CopyToHost(chunk_losses.data(), losses_.data(),
+                       static_cast<size_t>(rows) * sizeof(float));
+    for (int64_t i = 0; i < rows; ++i) total.sum += double{chunk_losses[i]};
+    if (losses != nullptr) {
+      std::memcpy(losses->data() + row, chunk_losses.data(), rows * sizeof(float));
+    }
+  }
+  if (backward) tape_.Backward();
+  tape_.Reset();
+  return total;
+}
+
+}  // namespace ink

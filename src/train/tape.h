@@ -1,0 +1,134 @@
+// The recorder of training (ops/recorder.h): results live in an arena, every result has a gradient
+// at the same offset of a second arena, and Backward walks the recorded ops in reverse.
+//
+// With recomputation, what a layer computes lives in one of two zones that layers take in turn;
+// only its input is kept. Backward runs the layer's ops again before it needs them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/status.h"
+#include "kernels/device.h"
+#include "kernels/train_kernels.h"
+#include "ops/recorder.h"
+#include "train/parameters.h"
+
+namespace ink {
+
+struct TapeOptions {
+  bool bfloat16 = true;
+  bool recompute = false;
+};
+
+class Tape : public Recorder {
+ public:
+  /// `parameters` outlives the tape; weights it does not know are constants.
+  Tape(Device& device, const ParameterStore* parameters, const TapeOptions& options);
+
+  // A plan pass comes first: run the forward pass once with a measuring ExecContext between
+  // BeginPlan and EndPlan, which allocates what the pass needed. Errors: kOutOfMemory.
+  void BeginPlan();
+  Status EndPlan();
+  int64_t activation_bytes() const { return activation_bytes_; }
+  int64_t gradient_bytes() const { return activation_bytes_; }
+  int64_t workspace_bytes() const { return static_cast<int64_t>(workspace_bytes_); }
+
+  /// Forgets everything recorded.
+  void Reset();
+  /// Where the tape stands, to run and forget a part of it (the loss, chunk by chunk).
+  struct Mark {
+    size_t records, allocations, used;
+  };
+  Mark Here() const;
+  /// Runs the records made since `mark` backwards, then forgets them and their results. Only
+  /// outside layers.
+  void BackwardTo(const Mark& mark);
+  void Backward() { BackwardTo({0, 0, 0}); }
+
+  /// Forgets the records made since `mark`, and their results.
+  void Forget(const Mark& mark);
+
+  /// The gradient of a whole result that the caller writes all of.
+  Tensor FreshGradient(Tensor x);
+  /// The gradient of a result: same shape and stride. Zeroed if nothing was added to it yet.
+  Tensor Gradient(Tensor x);
+
+  // Recorder
+  Tensor Allocate(int64_t rows, int64_t cols) override;
+  void Record(const OpRecord& record) override;
+  void Attention(const AttentionRecord& record) override;
+  void MixtureOfExperts(const MoeRecord& record) override;
+  void BeginLayer(int layer, Tensor input) override;
+  void EndLayer(int layer, Tensor output) override;
+
+ private:
+  static constexpr int kOutside = -1;
+  struct Allocation {
+    float* data;
+    int64_t size;
+    bool has_gradient;
+    int layer;
+  };
+  struct Node {
+    OpRecord record;
+    int layer;
+    Tensor extra;  // attention: log-sum-exp; experts: see moe
+  };
+  struct LayerState {
+    Tensor input;  // where the layer's ops read it
+    Tensor kept;   // its copy, empty when the input itself is kept
+    size_t first_record = 0, end_record = 0;
+    bool resident = true;  // whether its results are in memory
+  };
+  struct Zone {
+    int64_t base = 0;  // bytes from the arena's start
+    int64_t used = 0, peak = 0;
+  };
+
+  Tensor AllocateIn(int zone, int64_t rows, int64_t cols, int layer);
+  Allocation* Owner(const float* data);
+  /// A gradient to add to. `fresh` (if given) is set when it holds nothing yet and the caller will
+  /// write all of it; else it is zeroed.
+  Tensor GradientFor(Tensor x, bool* fresh);
+  bool HasGradient(Tensor y);
+  /// The gradient of an op's result.
+  Tensor Incoming(Tensor y);
+
+  void RunForward(Node& node);
+  void Recompute(int layer);
+  void RunBackward(Node& node);
+  void NeedWorkspace(size_t bytes);
+  void PlanRecord(const OpRecord& record);
+  DenseAttentionParams AttentionCall(const AttentionRecord& record, Tensor lse);
+
+  void Back(const LinearRecord& r);
+  void Back(const EmbedRecord& r);
+  void Back(const TakeRowsRecord& r);
+  void Back(const RmsNormRecord& r);
+  void Back(const AddRecord& r);
+  void Back(const ScaleRecord& r);
+  void Back(const SoftcapRecord& r);
+  void Back(const GluRecord& r);
+  void Back(const RopeRecord& r);
+  void BackAttention(const AttentionRecord& r, Tensor lse);
+  void BackMoe(const MoeRecord& r, Tensor extra);
+  void ForwardMoe(const MoeRecord& r, Tensor extra);
+  void AddGradient(Tensor x, Tensor dy, float scale);
+
+  Device& device_;
+  const TrainKernels& kernels_;
+  const ParameterStore* parameters_;
+  const TapeOptions options_;
+  bool planning_ = false;
+  Zone zones_[3];  // kept, and the two that layers take in turn
+  int layer_ = kOutside;
+  std::vector<Allocation> allocations_;
+  std::vector<Node> nodes_;
+  std::vector<LayerState> layers_;
+  Buffer activations_, gradients_, workspace_;
+  int64_t activation_bytes_ = 0;
+  size_t workspace_bytes_ = 0;
+};
+
+}  // namespace ink
