@@ -38,6 +38,7 @@ CommandBody RegisterLogits(CLI::App& app);
 CommandBody RegisterPerplexity(CLI::App& app);
 CommandBody RegisterPlan(CLI::App& app);
 CommandBody RegisterBench(CLI::App& app);
+CommandBody RegisterTokenize(CLI::App& app);
 CommandBody RegisterTemplate(CLI::App& app);
 CommandBody RegisterConstrain(CLI::App& app);
 

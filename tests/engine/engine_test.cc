@@ -141,7 +141,7 @@ TEST(Engine, SpeculationChangesNoToken) {
         const Loaded& source = kind == 1 ? draft : loaded;
         auto drafts = ModelDrafts::Create(*source.model, *source.device, 2, 160, {});
         ASSERT_TRUE(drafts.ok());
-        engine->set_drafts(*std::move(drafts));
+        engine->set_drafts(std::move(drafts).value());
       }
       GenerationRequest speculative = request;
       speculative.max_draft_tokens = 6;

@@ -30,10 +30,10 @@ inline Loaded LoadOn(std::unique_ptr<Device> device, std::unique_ptr<Ledger> led
   out.device = std::move(device);
   auto source = OpenGgufSource(path);
   EXPECT_TRUE(source.ok()) << source.status().message();
-  out.source = *std::move(source);
+  out.source = std::move(source).value();
   auto model = LoadModel(*out.source, *out.device, {});
   EXPECT_TRUE(model.ok()) << model.status().message();
-  out.model = *std::move(model);
+  out.model = std::move(model).value();
   return out;
 }
 
@@ -41,7 +41,7 @@ inline Loaded Load(const std::string& path, int threads = 2, std::string_view is
   auto ledger = std::make_unique<Ledger>();
   auto device = CreateCpuDevice({threads, isa}, ledger.get());
   EXPECT_TRUE(device.ok());
-  return LoadOn(*std::move(device), std::move(ledger), path);
+  return LoadOn(std::move(device).value(), std::move(ledger), path);
 }
 
 inline std::string TinyPath(const TinyModel& model) {
@@ -60,7 +60,7 @@ inline std::vector<int32_t> RandomIds(uint64_t seed, int64_t count, int64_t n_vo
 inline std::unique_ptr<Engine> MakeEngine(const Loaded& loaded, EngineConfig config) {
   auto engine = Engine::Create(*loaded.model, *loaded.device, nullptr, config);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
-  return *std::move(engine);
+  return std::move(engine).value();
 }
 
 inline void RunToEnd(Engine& engine) {
