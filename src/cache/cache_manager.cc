@@ -122,7 +122,12 @@ Status CacheManager::CheckFits(int64_t tokens, int64_t max_chunk) const {
                          std::string(GroupKindName(group.kind)) + " layer group " +
                          std::to_string(g) + ", which has " + std::to_string(group.max_blocks));
     }
-    const int64_t group_bytes = BytesWithHoles(groups_, group, blocks);
+    int64_t group_bytes = BytesWithHoles(groups_, group, blocks);
+    if (group.max_blocks > 0) {
+      // A bounded group never draws more than its bound, holes or not.
+      group_bytes =
+          std::min(group_bytes, BlockPool::BytesFor(group.block_bytes, group.max_blocks));
+    }
     sum += (g == 0 ? "" : " + ") + std::to_string(group_bytes) + " bytes (" +
            std::string(GroupKindName(group.kind)) + ": " + std::to_string(blocks) +
            (group.kind == GroupKind::kRecurrent

@@ -119,7 +119,8 @@ Result<std::unique_ptr<Engine>> Engine::Create(const Model& model, Device& devic
     const CacheManager& cache = engine->scheduler_->cache();
     runner.blocks[g] = cache.pool(static_cast<int32_t>(g)).id_limit();
     if (cache.has_host_blocks()) {
-      runner.host_blocks.push_back(cache.host_pool(static_cast<int32_t>(g)).max_blocks());
+      const BlockPool& host = cache.host_pool(static_cast<int32_t>(g));
+      runner.host_blocks.push_back(config.host_bytes / host.slab_bytes() * host.blocks_per_slab());
     }
   }
   INK_ASSIGN_OR_RETURN(engine->runner_, ModelRunner::Create(model, device, runner));
