@@ -105,16 +105,9 @@ class BpeModel : public TokenModel {
     return merges_.memory_bytes() + vocab_.memory_bytes() + sizeof(*this);
   }
 
-  void Encode(std::string_view word, std::vector<int32_t>* out) const override {
-    while (!word.empty()) {
-      const size_t part = boundaries_.FirstPart(word);
-      EncodePart(word.substr(0, part), out);
-      word.remove_prefix(part);
-    }
-  }
+  size_t FirstPart(std::string_view word) const override { return boundaries_.FirstPart(word); }
 
- private:
-  void EncodePart(std::string_view word, std::vector<int32_t>* out) const {
+  void Encode(std::string_view word, std::vector<int32_t>* out) const override {
     if (options_.ignore_merges || IsWholeNewlineRun(word)) {
       const int32_t id = vocab_.Find(word);
       if (id >= 0) {
@@ -145,6 +138,7 @@ class BpeModel : public TokenModel {
     }
   }
 
+ private:
   bool IsWholeNewlineRun(std::string_view word) const {
     return options_.newline_runs_whole && word.find_first_not_of('\n') == std::string_view::npos;
   }

@@ -17,6 +17,9 @@ class TokenModel {
   /// Appends the ids of `word`, which is not empty: UTF-8, except where the input was not; for a
   /// model that takes_bytes, the bytes that ByteToPrintable writes.
   virtual void Encode(std::string_view word, std::vector<int32_t>* out) const = 0;
+  /// The length of a first part of `word` that can be encoded apart from the rest, with the same
+  /// result. Shorter words are met more often, and can be remembered.
+  virtual size_t FirstPart(std::string_view word) const { return word.size(); }
   virtual bool takes_bytes() const { return false; }
   virtual uint64_t memory_bytes() const = 0;
 };

@@ -40,12 +40,20 @@ class SentencePieceBpeModel : public TokenModel {
     return vocab_.memory_bytes() + scores_.capacity() * sizeof(float) + sizeof(*this);
   }
 
-  void Encode(std::string_view word, std::vector<int32_t>* out) const override {
-    while (!word.empty()) {
-      const size_t part = boundaries_.FirstPart(word);
-      EncodePart(word.substr(0, part), out);
-      word.remove_prefix(part);
+  size_t FirstPart(std::string_view word) const override { return boundaries_.FirstPart(word); }
+
+  void Encode(std::string_view text, std::vector<int32_t>* out) const override {
+    INK_CHECK_LT(text.size(), size_t{1} << 32);
+    if (text.size() <= kLinearSymbols) {
+      std::array<Symbol, kLinearSymbols> symbols;
+      const size_t n = Split(text, symbols.data());
+      Emit(text, symbols.data(), MergeLinear(text, symbols.data(), n), out);
+      return;
     }
+    std::vector<Symbol> symbols(text.size());
+    symbols.resize(Split(text, symbols.data()));
+    MergeByHeap(text, &symbols);
+    Emit(text, symbols.data(), symbols.size(), out);
   }
 
  private:
@@ -55,29 +63,28 @@ class SentencePieceBpeModel : public TokenModel {
     int32_t id;    // kNoToken: a character that is no token
   };
 
-  void EncodePart(std::string_view text, std::vector<int32_t>* out) const {
-    INK_CHECK_LT(text.size(), size_t{1} << 32);
-    std::vector<Symbol> symbols;
-    symbols.reserve(text.size());
-    size_t i = 0;
-    while (i < text.size()) {
+  // Into characters; there is room for as many symbols as bytes.
+  size_t Split(std::string_view text, Symbol* symbols) const {
+    size_t n = 0;
+    for (size_t i = 0; i < text.size();) {
       const size_t length = std::max(1, Utf8Length(text.substr(i)));
-      symbols.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(i + length),
-                         vocab_.Find(text.substr(i, length))});
+      symbols[n++] = {static_cast<uint32_t>(i), static_cast<uint32_t>(i + length),
+                      vocab_.Find(text.substr(i, length))};
       i += length;
     }
-    if (symbols.size() <= kLinearSymbols) {
-      MergeLinear(text, &symbols);
-    } else {
-      MergeByHeap(text, &symbols);
-    }
-    for (const Symbol& symbol : symbols) {
+    return n;
+  }
+
+  void Emit(std::string_view text, const Symbol* symbols, size_t n,
+            std::vector<int32_t>* out) const {
+    for (size_t i = 0; i < n; ++i) {
+      const Symbol& symbol = symbols[i];
       if (symbol.begin == symbol.end) continue;
       if (symbol.id >= 0) {
         out->push_back(symbol.id);
-        continue;
+      } else {
+        AppendUnknown(text.substr(symbol.begin, symbol.end - symbol.begin), out);
       }
-      AppendUnknown(text.substr(symbol.begin, symbol.end - symbol.begin), out);
     }
   }
 
@@ -94,10 +101,9 @@ class SentencePieceBpeModel : public TokenModel {
     return vocab_.Find(text.substr(left.begin, right.end - left.begin));
   }
 
-  void MergeLinear(std::string_view text, std::vector<Symbol>* all) const {
-    std::vector<Symbol>& symbols = *all;
+  // Returns how many symbols are left.
+  size_t MergeLinear(std::string_view text, Symbol* symbols, size_t n) const {
     std::array<int32_t, kLinearSymbols> pairs;  // token of (i, i + 1), kNoToken if none
-    size_t n = symbols.size();
     const auto look_up = [&](size_t i) { pairs[i] = FindPair(text, symbols[i], symbols[i + 1]); };
     for (size_t i = 0; i + 1 < n; ++i) look_up(i);
     while (n > 1) {
@@ -108,7 +114,7 @@ class SentencePieceBpeModel : public TokenModel {
       if (best == n) break;
       symbols[best].end = symbols[best + 1].end;
       symbols[best].id = pairs[best];
-      symbols.erase(symbols.begin() + best + 1);
+      std::copy(symbols + best + 2, symbols + n, symbols + best + 1);
       if (best + 2 < n) {
         std::copy(pairs.begin() + best + 2, pairs.begin() + n - 1, pairs.begin() + best + 1);
       }
@@ -116,6 +122,7 @@ class SentencePieceBpeModel : public TokenModel {
       if (best > 0) look_up(best - 1);
       if (best + 1 < n) look_up(best);
     }
+    return n;
   }
 
   void MergeByHeap(std::string_view text, std::vector<Symbol>* all) const {

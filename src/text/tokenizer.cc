@@ -136,15 +136,23 @@ class PipelineTokenizer : public Tokenizer {
           std::string_view(pieces.text).substr(span.begin, span.end - span.begin);
       if (escaped) word = changed = UnescapeInvalidUtf8(word);
       if (printable) word = changed = BytesToPrintable(word);
-      if (cache == nullptr || word.size() > WordCache::kMaxWord) {
-        model_->Encode(word, ids);
-        continue;
+      while (!word.empty()) {
+        const size_t part = model_->FirstPart(word);
+        EncodeWord(word.substr(0, part), cache, ids);
+        word.remove_prefix(part);
       }
-      if (cache->Find(word, ids)) continue;
-      const size_t before = ids->size();
-      model_->Encode(word, ids);
-      cache->Insert(word, ids->data() + before, ids->size() - before);
     }
+  }
+
+  void EncodeWord(std::string_view word, WordCache* cache, std::vector<int32_t>* ids) const {
+    if (cache == nullptr || word.size() > WordCache::kMaxWord) {
+      model_->Encode(word, ids);
+      return;
+    }
+    if (cache->Find(word, ids)) return;
+    const size_t before = ids->size();
+    model_->Encode(word, ids);
+    cache->Insert(word, ids->data() + before, ids->size() - before);
   }
 
   TokenizerSpec spec_;

@@ -36,7 +36,10 @@ WordBoundaries::WordBoundaries(const TokenizerSpec& spec) {
       joined_.insert(CharBefore(token.text, i));
     }
   }
-  if (model.kind == ModelKind::kBpe && !has_space_token) enabled_ = false;
+  if (model.kind == ModelKind::kBpe) {
+    // Unknown characters that vanish make neighbours of what stood on their two sides.
+    enabled_ &= has_space_token && (model.unk != kNoToken || model.unknown_separates);
+  }
 }
 
 size_t WordBoundaries::FirstPart(std::string_view text) const {
