@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -46,11 +47,14 @@ struct ByteBuilder {
   }
 };
 
-/// A folder that goes away with the object.
+/// A folder that goes away with the object; in memory where possible, since writers fsync.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "inkXXXXXX").string();
+    const std::filesystem::path memory = "/dev/shm";
+    const bool usable = access(memory.c_str(), W_OK) == 0;
+    std::string pattern =
+        ((usable ? memory : std::filesystem::temp_directory_path()) / "inkXXXXXX").string();
     path_ = mkdtemp(pattern.data());
   }
   ~TemporaryFolder() { std::filesystem::remove_all(path_); }
