@@ -31,6 +31,8 @@ const std::vector<Command>& Commands() {
       {"perplexity", "how well a model predicts a text", RegisterPerplexity},
       {"plan", "every byte a model will use", RegisterPlan},
       {"bench", "speed of both phases against the machine's limits", RegisterBench},
+      {"train", "train a model from a recipe", RegisterTrain},
+      {"tokenizer", "train a tokenizer", RegisterTokenizer},
       {"template", "render a chat template on contexts", RegisterTemplate},
       {"constrain", "check or draw texts under a schema, grammar or pattern", RegisterConstrain},
   };

@@ -27,9 +27,9 @@ struct Template;
 /// What one rendering may cost. Over a limit it fails with kOutOfMemory (bytes) or
 /// kInvalidArgument (steps, recursion).
 struct ChatTemplateLimits {
-  uint64_t max_output_bytes = 64u << 20;
-  uint64_t max_memory_bytes = 512u << 20;  // all values alive at once
-  uint64_t max_steps = 50'000'000;         // evaluated nodes, plus one per 64 bytes copied
+  uint64_t max_output_bytes = 32u << 20;
+  uint64_t max_memory_bytes = 128u << 20;  // all values alive at once
+  uint64_t max_steps = 20'000'000;         // evaluated nodes, plus one per 64 bytes copied
   int max_recursion = 1500;                // nested evaluations; a macro call takes a few
   int64_t max_range = 100'000;             // the sandbox's own bound on range()
 };

@@ -14,7 +14,7 @@ struct StringIterator final : IteratorObject {
     const std::string& source = text.Text();
     if (position >= source.size()) return false;
     const size_t length = SequenceLength(source[position]);
-    *out = interpreter.TextLike(text, source.substr(position, length));
+    *out = interpreter.Text(source.substr(position, length));
     position += length;
     return true;
   }

@@ -115,11 +115,13 @@ Value TestIn(Interpreter& interpreter, const Value& self, Arguments& arguments) 
 
 Value TestFilter(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   const Parameters parameters("filter", arguments, {});
+  if (self.Is(Kind::kList) || self.Is(Kind::kDict)) Fail("a filter's name must be a str");
   return Value::Bool(self.IsString() && FindFilter(self.Text()) != nullptr);
 }
 
 Value TestTest(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   const Parameters parameters("test", arguments, {});
+  if (self.Is(Kind::kList) || self.Is(Kind::kDict)) Fail("a test's name must be a str");
   return Value::Bool(self.IsString() && FindTest(self.Text()) != nullptr);
 }
 

@@ -30,8 +30,10 @@ class PercentFormatter {
       interpreter_.heap().Check(out_.size());
     }
     const size_t given = values_.Is(Kind::kTuple) ? values_.AsList()->items.size() : 1;
-    if (next_ < given && !values_.Is(Kind::kDict) && !used_mapping_) {
-      if (values_.IsUndefined()) FailUndefined(values_);
+    // What Python takes for a mapping need not be used up: all that can be indexed, but str.
+    const bool mapping = values_.Is(Kind::kDict) || values_.Is(Kind::kList) ||
+                         values_.Is(Kind::kRange) || values_.IsUndefined();
+    if (next_ < given && !mapping) {
       Fail("not all arguments are converted by the format string");
     }
     return std::move(out_);
@@ -84,7 +86,7 @@ class PercentFormatter {
       const Value* found = values_.AsDict()->Find(key);
       if (found == nullptr) Fail("the mapping has no key " + ReprString(key));
       value = *found;
-      has_value = used_mapping_ = true;
+      has_value = true;
     }
     bool zero = false;
     bool left = false;
@@ -215,7 +217,6 @@ class PercentFormatter {
   const Value& values_;
   size_t pos_ = 0;
   size_t next_ = 0;
-  bool used_mapping_ = false;
   std::string out_;
 };
 

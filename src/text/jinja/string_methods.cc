@@ -104,19 +104,21 @@ Value Split(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   interpreter.heap().Step(text.size() / 8);
   if (!parameters.IsSet(0)) {
     return ListOfText(interpreter, self,
-                      kFromRight ? SplitWordsFromRight(text, limit) : SplitWords(text, limit));
+                      kFromRight ? SplitWordsFromRight(interpreter.heap(), text, limit)
+                                 : SplitWords(interpreter.heap(), text, limit));
   }
   const std::string separator = parameters.Text(0, "");
   if (separator.empty()) Fail("split needs a separator that is not empty");
-  return ListOfText(
-      interpreter, self,
-      kFromRight ? SplitAtFromRight(text, separator, limit) : SplitAt(text, separator, limit));
+  return ListOfText(interpreter, self,
+                    kFromRight ? SplitAtFromRight(interpreter.heap(), text, separator, limit)
+                               : SplitAt(interpreter.heap(), text, separator, limit));
 }
 
 Value SplitLinesMethod(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   const Parameters parameters("splitlines", arguments, {"keepends"});
   interpreter.heap().Step(self.Text().size() / 8);
-  return ListOfText(interpreter, self, SplitLines(self.Text(), parameters.Bool(0, false)));
+  return ListOfText(interpreter, self,
+                    SplitLines(interpreter.heap(), self.Text(), parameters.Bool(0, false)));
 }
 
 template <bool kFromRight>

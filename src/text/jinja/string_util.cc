@@ -23,6 +23,12 @@ std::string Repeated(Interpreter& interpreter, std::string_view fill, int64_t co
   return out;
 }
 
+// Adds a part; many short ones take more memory than the text they came from.
+void AddPart(Heap& heap, std::string_view part, std::vector<std::string>* parts) {
+  parts->emplace_back(part);
+  if (parts->size() % 1024 == 0) heap.Check(parts->size() * (sizeof(Value) + sizeof(StringObject)));
+}
+
 int64_t Missing(std::string_view text, int64_t width) {
   const auto length = static_cast<int64_t>(Length(text));
   return width > length ? width - length : 0;
@@ -49,7 +55,7 @@ std::string_view StripSet(std::string_view text, std::string_view set, bool left
   return text.substr(start, end - start);
 }
 
-std::vector<std::string> SplitLines(std::string_view text, bool keep_ends) {
+std::vector<std::string> SplitLines(Heap& heap, std::string_view text, bool keep_ends) {
   std::vector<std::string> lines;
   size_t start = 0;
   for (size_t pos = 0; pos < text.size();) {
@@ -57,35 +63,35 @@ std::vector<std::string> SplitLines(std::string_view text, bool keep_ends) {
     const char32_t c = NextCodePoint(text, &pos);
     if (!IsLineBreak(c)) continue;
     if (c == '\r' && pos < text.size() && text[pos] == '\n') ++pos;
-    lines.emplace_back(text.substr(start, (keep_ends ? pos : at) - start));
+    AddPart(heap, text.substr(start, (keep_ends ? pos : at) - start), &lines);
     start = pos;
   }
-  if (start < text.size()) lines.emplace_back(text.substr(start));
+  if (start < text.size()) AddPart(heap, text.substr(start), &lines);
   return lines;
 }
 
-std::vector<std::string> SplitWords(std::string_view text, int64_t limit) {
+std::vector<std::string> SplitWords(Heap& heap, std::string_view text, int64_t limit) {
   std::vector<std::string> words;
   text = StripLeft(text);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<int64_t>(words.size()) == limit) {
-      words.emplace_back(StripRight(text));
+      AddPart(heap, text, &words);
       break;
     }
     size_t end = 0;
     for (size_t next = 0; next < text.size() && !IsSpace(NextCodePoint(text, &next));) end = next;
-    words.emplace_back(text.substr(0, end));
+    AddPart(heap, text.substr(0, end), &words);
     text = StripLeft(text.substr(end));
   }
   return words;
 }
 
-std::vector<std::string> SplitWordsFromRight(std::string_view text, int64_t limit) {
+std::vector<std::string> SplitWordsFromRight(Heap& heap, std::string_view text, int64_t limit) {
   std::vector<std::string> words;
   text = StripRight(text);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<int64_t>(words.size()) == limit) {
-      words.emplace_back(StripLeft(text));
+      AddPart(heap, text, &words);
       break;
     }
     size_t start = text.size();
@@ -96,32 +102,33 @@ std::vector<std::string> SplitWordsFromRight(std::string_view text, int64_t limi
       if (IsSpace(NextCodePoint(text, &pos))) break;
       start = before;
     }
-    words.emplace_back(text.substr(start));
+    AddPart(heap, text.substr(start), &words);
     text = StripRight(text.substr(0, start));
   }
   std::reverse(words.begin(), words.end());
   return words;
 }
 
-std::vector<std::string> SplitAt(std::string_view text, std::string_view separator, int64_t limit) {
+std::vector<std::string> SplitAt(Heap& heap, std::string_view text, std::string_view separator,
+                                 int64_t limit) {
   std::vector<std::string> parts;
   size_t start = 0;
   while (limit < 0 || static_cast<int64_t>(parts.size()) < limit) {
     const size_t hit = Find(text, separator, start);
     if (hit == std::string_view::npos) break;
-    parts.emplace_back(text.substr(start, hit - start));
+    AddPart(heap, text.substr(start, hit - start), &parts);
     start = hit + separator.size();
   }
-  parts.emplace_back(text.substr(start));
+  AddPart(heap, text.substr(start), &parts);
   return parts;
 }
 
-std::vector<std::string> SplitAtFromRight(std::string_view text, std::string_view separator,
-                                          int64_t limit) {
+std::vector<std::string> SplitAtFromRight(Heap& heap, std::string_view text,
+                                          std::string_view separator, int64_t limit) {
   // The mirrored text split from the left: the same hits, in linear time.
   const std::string mirrored(text.rbegin(), text.rend());
   const std::string mirrored_separator(separator.rbegin(), separator.rend());
-  std::vector<std::string> parts = SplitAt(mirrored, mirrored_separator, limit);
+  std::vector<std::string> parts = SplitAt(heap, mirrored, mirrored_separator, limit);
   for (std::string& part : parts) std::reverse(part.begin(), part.end());
   std::reverse(parts.begin(), parts.end());
   return parts;

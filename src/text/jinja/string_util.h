@@ -1,4 +1,4 @@
-// Pieces that text filters and str methods share. Results are bounded by the interpreter's heap.
+// Pieces that text filters and str methods share. Results are bounded by the rendering's heap.
 #pragma once
 
 #include <cstdint>
@@ -14,15 +14,16 @@ namespace ink::jinja {
 std::string_view StripSet(std::string_view text, std::string_view set, bool left, bool right);
 
 /// str.splitlines(): the line ends of every convention.
-std::vector<std::string> SplitLines(std::string_view text, bool keep_ends);
+std::vector<std::string> SplitLines(Heap& heap, std::string_view text, bool keep_ends);
 
 /// str.split() on white space; at most `limit` splits from the left if not negative.
-std::vector<std::string> SplitWords(std::string_view text, int64_t limit);
-std::vector<std::string> SplitWordsFromRight(std::string_view text, int64_t limit);
+std::vector<std::string> SplitWords(Heap& heap, std::string_view text, int64_t limit);
+std::vector<std::string> SplitWordsFromRight(Heap& heap, std::string_view text, int64_t limit);
 /// str.split(separator), separator not empty.
-std::vector<std::string> SplitAt(std::string_view text, std::string_view separator, int64_t limit);
-std::vector<std::string> SplitAtFromRight(std::string_view text, std::string_view separator,
-                                          int64_t limit);
+std::vector<std::string> SplitAt(Heap& heap, std::string_view text, std::string_view separator,
+                                 int64_t limit);
+std::vector<std::string> SplitAtFromRight(Heap& heap, std::string_view text,
+                                          std::string_view separator, int64_t limit);
 
 /// str.replace(): `count` negative replaces all; an empty `old` is found between code points.
 std::string ReplaceAll(Interpreter& interpreter, std::string_view text, std::string_view old,

@@ -115,7 +115,7 @@ Value FilterIndent(Interpreter& interpreter, const Value& self, Arguments& argum
   }
   const bool blank = parameters.Bool(2, false);
   // A line end is added first, so that a text ending in one gets a last empty line.
-  const std::vector<std::string> lines = SplitLines(self.Text() + "\n", false);
+  const std::vector<std::string> lines = SplitLines(interpreter.heap(), self.Text() + "\n", false);
   std::string out = parameters.Bool(1, false) ? indention : "";
   for (size_t i = 0; i < lines.size(); ++i) {
     if (i > 0) {
@@ -140,7 +140,9 @@ Value FilterTruncate(Interpreter& interpreter, const Value& self, Arguments& arg
          std::to_string(length));
   }
   if (leeway < 0) Fail("truncate's leeway must not be negative, got " + std::to_string(leeway));
-  if (!self.IsString() && !self.IsUndefined()) {
+  if (!self.IsString()) {
+    // Whatever has a length that is short enough comes back as it is.
+    if (Int{Size(self)} <= Int{length} + leeway) return self;
     Fail(std::string("truncate needs a str, not ") + TypeName(self));
   }
   const std::u32string text = Decode(Str(self));
@@ -164,7 +166,7 @@ Value FilterWordwrap(Interpreter& interpreter, const Value& self, Arguments& arg
   std::string out;
   bool first = true;
   interpreter.heap().Step(self.Text().size());
-  for (const std::string& line : SplitLines(self.Text(), false)) {
+  for (const std::string& line : SplitLines(interpreter.heap(), self.Text(), false)) {
     const std::vector<std::u32string> wrapped =
         WrapText(Decode(line), width, parameters.Bool(1, true), parameters.Bool(3, true));
     if (!first) out += separator;
@@ -292,7 +294,7 @@ Value FilterStriptags(Interpreter& interpreter, const Value& self, Arguments& ar
   const Parameters parameters("striptags", arguments, {});
   const std::string text = RemoveBetween(RemoveBetween(Str(self), "<!--", "-->"), "<", ">");
   std::string out;
-  for (const std::string& word : SplitWords(text, -1)) {
+  for (const std::string& word : SplitWords(interpreter.heap(), text, -1)) {
     if (!out.empty()) out += ' ';
     out += word;
   }
@@ -403,7 +405,9 @@ Value FilterRound(Interpreter& interpreter, const Value& self, Arguments& argume
   const double scale = std::pow(10.0, static_cast<double>(precision));
   const double scaled = self.AsDouble() * scale;
   if (!std::isfinite(scaled)) Fail("round cannot convert the number to an integer");
-  return Value::Float((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+  // Python rounds to an integer here, which has no negative zero.
+  const double rounded = method == "ceil" ? std::ceil(scaled) : std::floor(scaled);
+  return Value::Float((rounded + 0.0) / scale);
 }
 
 Value FilterFilesizeformat(Interpreter& interpreter, const Value& self, Arguments& arguments) {

@@ -364,7 +364,9 @@ std::string_view StripRight(std::string_view text) {
 size_t Find(std::string_view text, std::string_view needle, size_t from) {
   if (from > text.size()) return std::string_view::npos;
   if (needle.empty()) return from;
-  // memmem is linear, which std::string_view::find is not.
+  // For long needles memmem is linear, which std::string_view::find is not.
+  constexpr size_t kShortNeedle = 16;
+  if (needle.size() <= kShortNeedle) return text.find(needle, from);
   const void* hit = memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
   if (hit == nullptr) return std::string_view::npos;
   return static_cast<size_t>(static_cast<const char*>(hit) - text.data());

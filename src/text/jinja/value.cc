@@ -273,7 +273,10 @@ void DictObject::Insert(Value key, size_t hash, Value value) {
   }
   const size_t mask = slots_.size() - 1;
   size_t slot = hash & mask;
-  while (slots_[slot] >= 0) slot = (slot + 1) & mask;
+  // The slot of a removed entry is free to take: probe sequences stay whole.
+  while (slots_[slot] >= 0 && entries_[static_cast<size_t>(slots_[slot])].live) {
+    slot = (slot + 1) & mask;
+  }
   slots_[slot] = static_cast<int32_t>(entries_.size() - 1);
 }
 
