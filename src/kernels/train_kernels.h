@@ -101,6 +101,13 @@ struct SoftcapGradParams {
   float cap = 0;
 };
 
+/// p[i] = value.
+struct FillParams {
+  float* p = nullptr;
+  int64_t count = 0;
+  float value = 0;
+};
+
 /// to[r, c] += scale * from[r, c], or = where `overwrite`.
 struct AddScaledParams {
   const float* from = nullptr;
@@ -177,6 +184,7 @@ struct TrainKernels {
   void (*rms_norm_grad)(const RmsNormGradParams&, const KernelContext&) noexcept;
   void (*glu_grad)(const GluGradParams&, const KernelContext&) noexcept;
   void (*softcap_grad)(const SoftcapGradParams&, const KernelContext&) noexcept;
+  void (*fill)(const FillParams&, const KernelContext&) noexcept;
   void (*add_scaled)(const AddScaledParams&, const KernelContext&) noexcept;
   void (*scatter_add)(const ScatterAddParams&, const KernelContext&) noexcept;
   void (*column_sum)(const ColumnSumParams&, const KernelContext&) noexcept;

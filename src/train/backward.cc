@@ -192,7 +192,7 @@ void Tape::Back(const GluRecord& r) {
   // Both new, or both added to: one that is new alone becomes zeros first.
   if (fresh_gate != fresh_up) {
     const Tensor& alone = fresh_gate ? dgate : dup;
-    std::memset(alone.data, 0, static_cast<size_t>(alone.size()) * sizeof(float));
+    device_.Launch(kernels_.fill, FillParams{alone.data, alone.size(), 0.0f});
   }
   GluGradParams p{r.gate.data, r.up.data, dy.data,       dgate.data,  dup.data,
                   r.y.rows,    r.y.cols,  r.gate.stride, r.up.stride, fresh_gate && fresh_up,

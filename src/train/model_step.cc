@@ -73,6 +73,50 @@ StepLoss ModelStep::Evaluate(const TrainBatch& batch, std::vector<float>* losses
   return Run(batch, false, 0, losses);
 }
 
+ForwardBatch ModelStep::Upload(const TrainBatch& batch, std::vector<SequenceSpan>* spans) {
+  const int64_t n = batch.num_tokens();
+  auto* ids = reinterpret_cast<int32_t*>(ids_.data());
+  int32_t* positions = ids + options_.max_tokens;
+  int32_t* targets = positions + options_.max_tokens;
+  const auto bytes = static_cast<size_t>(n) * sizeof(int32_t);
+  device_.CopyToDevice(reinterpret_cast<std::byte*>(ids), batch.tokens.data(), bytes);
+  device_.CopyToDevice(reinterpret_cast<std::byte*>(positions), batch.positions.data(), bytes);
+  device_.CopyToDevice(reinterpret_cast<std::byte*>(targets), batch.targets.data(), bytes);
+  int64_t first = 0;
+  for (int64_t length : batch.lengths) {
+    SequenceSpan span;
+    span.first_token = first;
+    span.num_tokens = span.kv_length = length;
+    spans->push_back(span);
+    first += length;
+  }
+  INK_CHECK_EQ(first, n);
+  ForwardBatch forward;
+  forward.num_tokens = n;
+  forward.num_seqs = static_cast<int>(spans->size());
+  forward.token_ids = ids;
+  forward.positions = positions;
+  forward.sequences = spans->data();
+  forward.groups.resize(model_.info().groups.size());
+
+  return forward;
+}
+
+std::vector<float> ModelStep::LastLogits(const TrainBatch& batch) {
+  std::vector<SequenceSpan> spans;
+  const ForwardBatch forward = Upload(batch, &spans);
+  tape_.Reset();
+  Arena arena(scratch_.data(), static_cast<size_t>(scratch_bytes_) + 64);
+  ExecContext context{device_, arena, &tape_};
+  const Tensor hidden = RunModel(context, forward);
+  const Tensor logits = model_.Logits(context, hidden.Rows(hidden.rows - 1, 1), nullptr, 1);
+  std::vector<float> out(static_cast<size_t>(logits.cols));
+  device_.CopyToHost(out.data(), reinterpret_cast<const std::byte*>(logits.data),
+                     out.size() * sizeof(float));
+  tape_.Reset();
+  return out;
+}
+
 StepLoss ModelStep::Run(const TrainBatch& batch, bool backward, float grad_scale,
                         std::vector<float>* losses) {
   const int64_t n = batch.num_tokens();
@@ -84,31 +128,9 @@ StepLoss ModelStep::Run(const TrainBatch& batch, bool backward, float grad_scale
   total.targets = batch.num_targets();
   if (total.targets == 0) return total;  // nothing to learn, and no gradient to add
 
-  auto* ids = reinterpret_cast<int32_t*>(ids_.data());
-  int32_t* positions = ids + options_.max_tokens;
-  int32_t* targets = positions + options_.max_tokens;
-  const auto bytes = static_cast<size_t>(n) * sizeof(int32_t);
-  device_.CopyToDevice(reinterpret_cast<std::byte*>(ids), batch.tokens.data(), bytes);
-  device_.CopyToDevice(reinterpret_cast<std::byte*>(positions), batch.positions.data(), bytes);
-  device_.CopyToDevice(reinterpret_cast<std::byte*>(targets), batch.targets.data(), bytes);
   std::vector<SequenceSpan> spans;
-  int64_t first = 0;
-  for (int64_t length : batch.lengths) {
-    SequenceSpan span;
-    span.first_token = first;
-    span.num_tokens = span.kv_length = length;
-    spans.push_back(span);
-    first += length;
-  }
-  INK_CHECK_EQ(first, n);
-  ForwardBatch forward;
-  forward.num_tokens = n;
-  forward.num_seqs = static_cast<int>(spans.size());
-  forward.token_ids = ids;
-  forward.positions = positions;
-  forward.sequences = spans.data();
-  forward.groups.resize(model_.info().groups.size());
-
+  const ForwardBatch forward = Upload(batch, &spans);
+  const int32_t* targets = reinterpret_cast<const int32_t*>(ids_.data()) + 2 * options_.max_tokens;
   tape_.Reset();
   Arena arena(scratch_.data(), static_cast<size_t>(scratch_bytes_) + 64);
   ExecContext context{device_, arena, &tape_};

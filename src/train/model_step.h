@@ -48,6 +48,9 @@ class ModelStep {
   /// The loss alone; per-token losses [num_tokens] (0 without target) to `losses` if given.
   StepLoss Evaluate(const TrainBatch& batch, std::vector<float>* losses = nullptr);
 
+  /// Logits [n_vocab] after the batch's last token.
+  std::vector<float> LastLogits(const TrainBatch& batch);
+
   int64_t activation_bytes() const { return tape_.activation_bytes(); }
   int64_t workspace_bytes() const { return tape_.workspace_bytes() + scratch_bytes_; }
   int64_t loss_bytes() const;
@@ -59,6 +62,8 @@ class ModelStep {
   StepLoss Run(const TrainBatch& batch, bool backward, float grad_scale,
                std::vector<float>* losses);
   Tensor RunModel(ExecContext& context, const ForwardBatch& batch);
+  /// Copies the batch to the device; `spans` backs the result.
+  ForwardBatch Upload(const TrainBatch& batch, std::vector<SequenceSpan>* spans);
 
   Device& device_;
   const Model& model_;

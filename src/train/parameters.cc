@@ -60,7 +60,8 @@ Result<std::unique_ptr<ParameterStore>> ParameterStore::Create(Device& device, M
     p.value = store->values_ + places[i].values;
     p.grad = store->grads_ + places[i].values;
     if (!p.is_vector) p.transposed.data = store->transposed_buffer_.data() + places[i].transposed;
-    std::memcpy(p.value, master.Find(p.name)->values.data(), p.size() * sizeof(float));
+    device.CopyToDevice(reinterpret_cast<std::byte*>(p.value), master.Find(p.name)->values.data(),
+                        static_cast<size_t>(p.size()) * sizeof(float));
   }
   // Vectors are read in place: ops see the masters themselves.
   for (VectorWeight* vector : model.parameters().vectors) {
@@ -100,14 +101,15 @@ void ParameterStore::Repack() {
 }
 
 void ParameterStore::ZeroGradients() {
-  std::memset(grads_, 0, static_cast<size_t>(flat_size_) * sizeof(float));
+  device_.Launch(TrainKernelsFor(device_.ops().name).fill, FillParams{grads_, flat_size_, 0.0f});
 }
 
 void ParameterStore::CopyTo(MasterModel* model) const {
   for (const auto& p : parameters_) {
     MasterTensor* tensor = model->Find(p->name);
     INK_CHECK(tensor != nullptr);
-    std::memcpy(tensor->values.data(), p->value, p->size() * sizeof(float));
+    device_.CopyToHost(tensor->values.data(), reinterpret_cast<const std::byte*>(p->value),
+                       static_cast<size_t>(p->size()) * sizeof(float));
   }
 }
 

@@ -221,7 +221,7 @@ Tensor Tape::GradientFor(Tensor x, bool* fresh) {
     if (fresh != nullptr && x.size() == owner->size) {
       *fresh = true;
     } else {
-      std::memset(to_gradient(owner->data), 0, static_cast<size_t>(owner->size) * sizeof(float));
+      device_.Launch(kernels_.fill, FillParams{to_gradient(owner->data), owner->size, 0.0f});
     }
   }
   return gradient;
@@ -243,24 +243,25 @@ bool Tape::HasGradient(Tensor y) {
 
 Tensor Tape::Incoming(Tensor y) { return GradientFor(y, nullptr); }
 
-void Tape::Recompute(int layer) {
+void Tape::Restore(int layer) {
   LayerState& state = layers_[static_cast<size_t>(layer)];
+  // Later layers of the other parity have written over the input, even where the layer's own
+  // results are still there.
   if (!state.kept.empty()) {
     device_.CopyOnDevice(reinterpret_cast<std::byte*>(state.input.data),
                          reinterpret_cast<const std::byte*>(state.kept.data),
                          static_cast<size_t>(state.kept.size()) * sizeof(float));
   }
+  if (state.resident) return;
   for (size_t i = state.first_record; i < state.end_record; ++i) RunForward(nodes_[i]);
   state.resident = true;
 }
 
 void Tape::BackwardTo(const Mark& mark) {
   for (size_t i = nodes_.size(); i-- > mark.records;) {
-    layer_ = nodes_[i].layer;
-    if (layer_ != kOutside) {
-      LayerState& state = layers_[static_cast<size_t>(layer_)];
-      // Whoever computed this layer's input again may since have lost the layer itself.
-      if (!state.resident) Recompute(layer_);
+    if (layer_ != nodes_[i].layer) {
+      layer_ = nodes_[i].layer;
+      if (layer_ != kOutside) Restore(layer_);
     }
     RunBackward(nodes_[i]);
   }

@@ -96,7 +96,8 @@ class Tape : public Recorder {
   Tensor Incoming(Tensor y);
 
   void RunForward(Node& node);
-  void Recompute(int layer);
+  /// Brings a layer's results and input back before its gradients.
+  void Restore(int layer);
   void RunBackward(Node& node);
   void NeedWorkspace(size_t bytes);
   void PlanRecord(const OpRecord& record);

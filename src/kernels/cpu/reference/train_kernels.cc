@@ -19,6 +19,7 @@ const TrainKernels kTrainKernels = {
     .rms_norm_grad = RmsNormGradKernel,
     .glu_grad = GluGradKernel,
     .softcap_grad = SoftcapGradKernel,
+    .fill = FillKernel,
     .add_scaled = AddScaledKernel,
     .scatter_add = ScatterAddKernel,
     .column_sum = ColumnSumKernel,

@@ -1,0 +1,132 @@
+#include "train/checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+
+namespace ink {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kMagic = "inkstone-checkpoint-1\n";
+
+// FNV-1a over 8-byte words: enough to tell a damaged file.
+uint64_t Checksum(uint64_t hash, const std::vector<std::byte>& bytes) {
+  size_t i = 0;
+  for (; i + 8 <= bytes.size(); i += 8) {
+    uint64_t word;
+    std::memcpy(&word, bytes.data() + i, 8);
+    hash = (hash ^ word) * 0x100000001b3ull;
+  }
+  for (; i < bytes.size(); ++i) hash = (hash ^ static_cast<uint64_t>(bytes[i])) * 0x100000001b3ull;
+  return hash;
+}
+
+std::string Name(int64_t step) {
+  std::string digits = std::to_string(step);
+  digits.insert(0, digits.size() < 9 ? 9 - digits.size() : 0, '0');
+  return "step-" + digits + ".ckpt";
+}
+
+// Newest first.
+std::vector<std::string> Files(const std::string& folder) {
+  std::vector<std::string> files;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("step-") && name.ends_with(".ckpt"))
+      files.push_back(entry.path().string());
+  }
+  std::sort(files.rbegin(), files.rend());
+  return files;
+}
+
+Result<Checkpoint> Read(const std::string& path) {
+  INK_ASSIGN_OR_RETURN(const std::string content, ReadFile(path));
+  auto damaged = [&](const std::string& what) { return Corrupt(path + ": " + what); };
+  if (!content.starts_with(kMagic)) return damaged("expected a checkpoint of this program");
+  const size_t end = content.find('\n', kMagic.size());
+  if (end == std::string::npos) return damaged("the header does not end");
+  const auto json =
+      nlohmann::json::parse(content.begin() + kMagic.size(), content.begin() + end, nullptr, false);
+  if (!json.is_object()) return damaged("the header is not JSON");
+  Checkpoint c;
+  uint64_t values = 0, optimizer = 0, checksum = 0;
+  auto integer = [&](const char* key, auto* out) {
+    auto at = json.find(key);
+    if (at == json.end() || !at->is_number_integer()) return false;
+    *out = at->get<std::decay_t<decltype(*out)>>();
+    return true;
+  };
+  auto number = [&](const char* key, double* out) {
+    auto at = json.find(key);
+    if (at == json.end() || !at->is_number()) return false;
+    *out = at->get<double>();
+    return true;
+  };
+  if (!integer("step", &c.step) || !integer("optimizer_steps", &c.optimizer_steps) ||
+      !integer("epoch", &c.epoch) || !integer("piece", &c.piece) || !integer("tokens", &c.tokens) ||
+      !number("loss_mean", &c.loss_mean) || !number("loss_square", &c.loss_square) ||
+      !number("best", &c.best) || !integer("values", &values) ||
+      !integer("optimizer", &optimizer) || !integer("checksum", &checksum) ||
+      !json.contains("recipe") || !json["recipe"].is_string()) {
+    return damaged("the header lacks a field");
+  }
+  c.recipe = json["recipe"].get<std::string>();
+  const uint64_t left = content.size() - end - 1;
+  if (values > left || optimizer != left - values) {
+    return damaged("expected " + std::to_string(values) + " + " + std::to_string(optimizer) +
+                   " bytes after the header, got " + std::to_string(left));
+  }
+  const auto* data = reinterpret_cast<const std::byte*>(content.data() + end + 1);
+  c.values.assign(data, data + values);
+  c.optimizer.assign(data + values, data + values + optimizer);
+  if (Checksum(Checksum(1, c.values), c.optimizer) != checksum) return damaged("wrong checksum");
+  return c;
+}
+
+}  // namespace
+
+Status WriteCheckpoint(const std::string& folder, const Checkpoint& c, int keep) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return IoError(folder + ": cannot create the folder: " + error.message());
+  nlohmann::ordered_json json = {{"step", c.step},
+                                 {"optimizer_steps", c.optimizer_steps},
+                                 {"epoch", c.epoch},
+                                 {"piece", c.piece},
+                                 {"tokens", c.tokens},
+                                 {"loss_mean", c.loss_mean},
+                                 {"loss_square", c.loss_square},
+                                 {"best", c.best},
+                                 {"values", c.values.size()},
+                                 {"optimizer", c.optimizer.size()},
+                                 {"checksum", Checksum(Checksum(1, c.values), c.optimizer)},
+                                 {"recipe", c.recipe}};
+  INK_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(folder + "/" + Name(c.step)));
+  INK_RETURN_IF_ERROR(file.Write(kMagic));
+  INK_RETURN_IF_ERROR(file.Write(json.dump() + "\n"));
+  INK_RETURN_IF_ERROR(file.Write(c.values));
+  INK_RETURN_IF_ERROR(file.Write(c.optimizer));
+  INK_RETURN_IF_ERROR(file.Commit());
+  const std::vector<std::string> files = Files(folder);
+  for (size_t i = static_cast<size_t>(keep); i < files.size(); ++i) fs::remove(files[i], error);
+  return OkStatus();
+}
+
+Result<Checkpoint> ReadNewestCheckpoint(const std::string& folder) {
+  Status first;
+  for (const std::string& path : Files(folder)) {
+    auto checkpoint = Read(path);
+    if (checkpoint.ok()) return checkpoint;
+    if (first.ok()) first = checkpoint.status();
+  }
+  if (!first.ok()) return first;
+  return NotFound(folder + ": no checkpoint to resume from");
+}
+
+}  // namespace ink
