@@ -20,11 +20,16 @@ namespace ink {
 /// One segment of one panel, ready to multiply. Pointers go into the packed weight itself where no
 /// work was needed, else into scratch.
 struct UnpackedPanel {
+  // A segment that will be wanted soon, to prefetch line by line while this one is read; or null.
+  const std::byte* ahead = nullptr;
+  // Set by the caller: unpacking costs as much as it saves, kernels may convert as they multiply.
+  bool few_rows = false;
   const void* codes = nullptr;         // canonical u8, or float32 [column][16], or bfloat16 pairs
   const float* d = nullptr;            // kScale32: [block][16]; kScale256: [16]
   const float* m = nullptr;            // the same for mins; null without
   const int32_t* scales = nullptr;     // kScale256: [group][16]
   const int32_t* min_pairs = nullptr;  // kScale256 with min: [group / 2][16] words of two int16
+  std::byte* scratch = nullptr;        // for kernels that unpack codes only when they are many
 };
 
 /// Scratch of one unpacked panel segment: 256 x 16 float32 and the scales.
@@ -41,7 +46,9 @@ struct LinearKernels {
   void (*pack_tile)(const float* x, int64_t x_stride, int tile, int cols, int64_t row,
                     int64_t segment, int64_t num_rows, const LinearWorkspace& workspace) noexcept;
 
-  /// Prepares a segment of `cols` columns. `scratch` holds kUnpackBytes, 64-byte aligned.
+  /// Prepares a segment of `cols` columns; out->ahead and
+  /// out->few_rows are set by the caller. `scratch` holds
+  /// kUnpackBytes, 64-byte aligned.
   void (*unpack)(const PanelFormat& format, const std::byte* segment, int cols, std::byte* scratch,
                  UnpackedPanel* out) noexcept;
 

@@ -2,6 +2,8 @@
 #include <array>
 #include <string>
 
+#include "kernels/cpu/avx2/kernels_attn.h"
+#include "kernels/cpu/avx2/linear.h"
 #include "kernels/cpu/avx512/kernels_attn.h"
 #include "kernels/cpu/avx512/linear.h"
 #include "kernels/cpu/gather_rows.h"
@@ -23,6 +25,17 @@ void Avx512Linear(const LinearParams& params, const KernelContext& context) noex
 void Avx512Moe(const MoeExpertsParams& params, const KernelContext& context) noexcept {
   cpu::MoeExperts(Avx512Linear, avx512::Glu, params, context);
 }
+
+// Without vdpbf16ps, bfloat16 weights take float32 activations.
+constexpr LinearKernels kAvx2Linear = {false, avx2::PackTile, avx2::Unpack, avx2::Accumulate};
+
+void Avx2Linear(const LinearParams& params, const KernelContext& context) noexcept {
+  RunLinear(kAvx2Linear, params, context);
+}
+void Avx2Moe(const MoeExpertsParams& params, const KernelContext& context) noexcept {
+  cpu::MoeExperts(Avx2Linear, avx2::Glu, params, context);
+}
+
 void ReferenceMoe(const MoeExpertsParams& params, const KernelContext& context) noexcept {
   cpu::MoeExperts(reference::Linear, reference::Glu, params, context);
 }
@@ -43,6 +56,24 @@ constexpr OpTable kAvx512 = {
     .attention = avx512::Attention,
     .moe_route = cpu::MoeRoute,
     .moe_experts = Avx512Moe,
+};
+
+constexpr OpTable kAvx2 = {
+    .name = "avx2",
+    .linear = Avx2Linear,
+    .gather_rows = cpu::GatherRows,
+    .take_rows = cpu::TakeRows,
+    .replace_rows = cpu::ReplaceRows,
+    .rms_norm = avx2::RmsNorm,
+    .add = avx2::Add,
+    .scale = avx2::Scale,
+    .softcap = avx2::Softcap,
+    .glu = avx2::Glu,
+    .rope = avx2::Rope,
+    .kv_store = avx2::KvStore,
+    .attention = avx2::Attention,
+    .moe_route = cpu::MoeRoute,
+    .moe_experts = Avx2Moe,
 };
 
 constexpr OpTable kReference = {
@@ -77,6 +108,10 @@ Tables FindTables() {
       __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") &&
       __builtin_cpu_supports("avx512vbmi")) {
     tables.list[tables.count++] = &kAvx512;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    tables.list[tables.count++] = &kAvx2;
   }
 #endif
   tables.list[tables.count++] = &kReference;
