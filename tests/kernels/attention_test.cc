@@ -180,19 +180,31 @@ TEST(Attention, BitsDependOnNothingElse) {
   }
 }
 
-// One sequence makes few work items, many threads; and large tiles with few threads.
+// Few short items and many threads: partitions become items of their own, with the same bits.
 TEST(Attention, ThreadsChangeNothing) {
-  CaseShape shape;
-  shape.num_heads = 8;
-  shape.num_kv_heads = 1;
-  shape.k_type = shape.v_type = DType::kF16;
-  AttentionCase c(shape, {{2000, 1}, {700, 1}}, 3);
-  AttentionCase prefill(shape, {{400, 400}}, 3);
   Context one(1);
   Context six(6);
-  for (const Isa& isa : VectorIsas()) {
-    EXPECT_TRUE(SameBits(c.RunAll(isa, one), c.RunAll(isa, six)));
-    EXPECT_TRUE(SameBits(prefill.RunAll(isa, one), prefill.RunAll(isa, six)));
+  for (const DType type : kTypes) {
+    for (const int dim : {64, 20}) {
+      CaseShape shape;
+      shape.num_heads = 8;
+      shape.num_kv_heads = 1;
+      shape.head_dim = dim;
+      shape.k_type = shape.v_type = type;
+      for (const int64_t window : {0, 700}) {
+        shape.window = window;
+        shape.sinks = window > 0;
+        AttentionCase c(shape, {{2000, 1}, {100, 1}, {700, 1}}, 3);
+        AttentionCase prefill(shape, {{200, 200}}, 3);
+        AttentionCase tree(shape, {{520, 1, MaskKind::kTree}}, 3);
+        for (const Isa& isa : VectorIsas()) {
+          SCOPED_TRACE(Describe(shape) + " " + isa.name);
+          EXPECT_TRUE(SameBits(c.RunAll(isa, one), c.RunAll(isa, six)));
+          EXPECT_TRUE(SameBits(prefill.RunAll(isa, one), prefill.RunAll(isa, six)));
+          EXPECT_TRUE(SameBits(tree.RunAll(isa, one), tree.RunAll(isa, six)));
+        }
+      }
+    }
   }
 }
 

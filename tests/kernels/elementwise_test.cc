@@ -130,9 +130,9 @@ TEST(Elementwise, Glu) {
           const double g = gate[r * p.gate_stride + i];
           const double u = up[r * p.up_stride + i];
           const double z = std::sqrt(2.0 / M_PI) * (g + 0.044715 * g * g * g);
-          const double exact = (activation == Activation::kSilu ? g / (1.0 + std::exp(-g))
-                                                                : 0.5 * g * (1.0 + std::tanh(z))) *
-                               u;
+          // (1 + tanh z) / 2 without its cancellation.
+          const double exact =
+              g * u / (1.0 + std::exp(activation == Activation::kSilu ? -g : -2.0 * z));
           if (std::abs(exact) > std::numeric_limits<float>::max()) {
             ASSERT_TRUE(std::isinf(reference[r * dim + i]));
             continue;

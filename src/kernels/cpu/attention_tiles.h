@@ -82,6 +82,8 @@ struct AttentionTiles {
   void (*softmax)(const SoftmaxCall& call);
   void (*merge)(const MergeCall& call);
   void (*values[kNumKvTypes])(const ValuesCall& call);
+  /// out[i] = fma(out[i], keep, part[i] * add), count a multiple of 16.
+  void (*accumulate)(float* out, const float* part, int64_t count, float keep, float add);
   /// Probabilities for bf16 V are rounded to bf16.
   bool bf16_probabilities = false;
 };

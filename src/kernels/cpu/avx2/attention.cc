@@ -85,12 +85,20 @@ void Merge(const MergeCall& call) {
   }
 }
 
+void Accumulate(float* out, const float* part, int64_t count, float keep, float add) {
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256 o = _mm256_mul_ps(_mm256_loadu_ps(part + i), Set(add));
+    _mm256_storeu_ps(out + i, _mm256_fmadd_ps(_mm256_loadu_ps(out + i), Set(keep), o));
+  }
+}
+
 constexpr AttentionTiles kTiles = {
     .pack = {PackQueries, PackQueries, PackQueries, PackQueries, PackQueries},
     .scores = {ScoresF32, ScoresF16, ScoresBF16, ScoresQ8_0, ScoresQ4_0},
     .softmax = Softmax,
     .merge = Merge,
     .values = {ValuesF32, ValuesF16, ValuesBF16, ValuesQ8_0, ValuesQ4_0},
+    .accumulate = Accumulate,
 };
 
 }  // namespace

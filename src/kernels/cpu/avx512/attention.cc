@@ -94,12 +94,20 @@ void Merge(const MergeCall& call) {
   _mm512_storeu_ps(call.add, add);
 }
 
+void Accumulate(float* out, const float* part, int64_t count, float keep, float add) {
+  for (int64_t i = 0; i < count; i += 16) {
+    const __m512 o = _mm512_mul_ps(_mm512_loadu_ps(part + i), Set(add));
+    _mm512_storeu_ps(out + i, _mm512_fmadd_ps(_mm512_loadu_ps(out + i), Set(keep), o));
+  }
+}
+
 constexpr AttentionTiles kTiles = {
     .pack = {PackQueries, PackQueries, PackQueriesBf16, PackQueries, PackQueries},
     .scores = {ScoresF32, ScoresF16, ScoresBF16, ScoresQ8_0, ScoresQ4_0},
     .softmax = Softmax,
     .merge = Merge,
     .values = {ValuesF32, ValuesF16, ValuesBF16, ValuesQ8_0, ValuesQ4_0},
+    .accumulate = Accumulate,
     .bf16_probabilities = true,
 };
 
