@@ -22,22 +22,52 @@ struct IntTile {
   const int32_t* sum_pairs;
   int zero_shift;
   int blocks;  // of 32 columns
+  // Q8_0 is multiplied as stored: what to ask for beside each 64 bytes of codes; 0: nothing.
+  int64_t ahead[kPanelsPerStep];
 };
 
-// `kSteps` groups of 4 columns from group `first`.
+// `kSteps` groups of 4 columns from group `first`. One or two chains of vpdpbusd would wait for
+// each other (5 cycles), so few accumulators are split in four; integer sums do not mind.
 template <int kP, int kT, int kSteps>
 INK_INLINE void MultiplyGroups(const IntTile& tile, int first, __m512i (&sum)[kP][kT]) {
+  constexpr int kSplit = kP * kT <= 2 ? 4 : kP * kT <= 4 ? 2 : 1;
+  __m512i part[kSplit][kP][kT];
+  Unroll<kP>([&](auto p) INK_INLINED {
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int i = decltype(p)::value, j = decltype(t)::value;
+      part[0][i][j] = sum[i][j];
+      Unroll<kSplit, 1>(
+          [&](auto s) INK_INLINED { part[decltype(s)::value][i][j] = _mm512_setzero_si512(); });
+    });
+  });
   Unroll<kSteps>([&](auto step) INK_INLINED {
+    constexpr int kPart = decltype(step)::value % kSplit;
     __m512i w[kP];
     Unroll<kP>([&](auto p) INK_INLINED {
       constexpr int i = decltype(p)::value;
-      w[i] = LoadInt(tile.codes[i] + (first + step.value) * 64);
+      const uint8_t* from = tile.codes[i] + (first + step.value) * 64;
+      if constexpr (kT <= 4) {
+        if (tile.ahead[i] != 0) {
+          _mm_prefetch(reinterpret_cast<const char*>(from + tile.ahead[i]), _MM_HINT_T0);
+        }
+      }
+      w[i] = LoadInt(from);
     });
     Unroll<kT>([&](auto t) INK_INLINED {
       constexpr int j = decltype(t)::value;
       __m512i x = Broadcast32(tile.q + ((first + step.value) * kT + j) * 4);
-      Unroll<kP>([&](auto p)
-                     INK_INLINED { Dot4(sum[decltype(p)::value][j], w[decltype(p)::value], x); });
+      Unroll<kP>([&](auto p) INK_INLINED {
+        Dot4(part[kPart][decltype(p)::value][j], w[decltype(p)::value], x);
+      });
+    });
+  });
+  Unroll<kP>([&](auto p) INK_INLINED {
+    Unroll<kT>([&](auto t) INK_INLINED {
+      constexpr int i = decltype(p)::value, j = decltype(t)::value;
+      sum[i][j] = part[0][i][j];
+      Unroll<kSplit, 1>([&](auto s) INK_INLINED {
+        sum[i][j] = _mm512_add_epi32(sum[i][j], part[decltype(s)::value][i][j]);
+      });
     });
   });
 }
@@ -160,10 +190,13 @@ struct FloatTile {
   const std::byte* codes[kPanelsPerStep];
   const std::byte* x;  // [column][T], or [column pair][T][2]
   int steps;           // columns, or pairs of columns
+  int64_t ahead;       // bytes to look ahead in the weights
 };
 
-// `kBf16`: pairs of bfloat16 instead of floats; both move 64 bytes of weights per step.
-template <int kP, int kT, bool kBf16>
+enum class FloatForm { kF32, kBf16Pairs, kF16 };
+
+// A step is one column, or a pair of bfloat16 columns.
+template <int kP, int kT, FloatForm kForm>
 void FloatsTile(const FloatTile& tile, float* acc) {
   __m512 sum[kP][kT];
   Unroll<kP>([&](auto p) INK_INLINED {
@@ -177,18 +210,23 @@ void FloatsTile(const FloatTile& tile, float* acc) {
     __m512i w[kP];
     Unroll<kP>([&](auto p) INK_INLINED {
       constexpr int i = decltype(p)::value;
-      const std::byte* from = tile.codes[i] + k * 64;
-      if constexpr (kT == 1) {
-        _mm_prefetch(reinterpret_cast<const char*>(from) + 4096, _MM_HINT_T0);
+      const std::byte* from = tile.codes[i] + k * (kForm == FloatForm::kF16 ? 32 : 64);
+      if constexpr (kT <= 4) {
+        _mm_prefetch(reinterpret_cast<const char*>(from) + tile.ahead, _MM_HINT_T0);
       }
-      w[i] = LoadInt(from);
+      if constexpr (kForm == FloatForm::kF16) {
+        w[i] = _mm512_castps_si512(
+            _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+      } else {
+        w[i] = LoadInt(from);
+      }
     });
     Unroll<kT>([&](auto t) INK_INLINED {
       constexpr int j = decltype(t)::value;
       __m512i b = Broadcast32(x + j * 4);
       Unroll<kP>([&](auto p) INK_INLINED {
         constexpr int i = decltype(p)::value;
-        if constexpr (kBf16) {
+        if constexpr (kForm == FloatForm::kBf16Pairs) {
           DotBf16(sum[i][j], w[i], b);
         } else {
           sum[i][j] = _mm512_fmadd_ps(_mm512_castsi512_ps(w[i]), _mm512_castsi512_ps(b), sum[i][j]);
@@ -223,6 +261,7 @@ void AccumulatePanels(const PanelFormat& f, const UnpackedPanel* panels, int col
                       int64_t num, float* acc) {
   const bool is_int = f.code_bits > 0;
   const bool is_bf16 = f.kind == PanelKind::kBfloat16;
+  const bool is_half = f.type == DType::kF16 && panels[0].few_rows;  // not unpacked
   const bool per32 = f.kind == PanelKind::kScale32;
   IntTile ints;
   FloatTile floats;
@@ -233,7 +272,11 @@ void AccumulatePanels(const PanelFormat& f, const UnpackedPanel* panels, int col
     ints.scales[p] = panels[p].scales;
     ints.min_pairs[p] = panels[p].min_pairs;
     floats.codes[p] = static_cast<const std::byte*>(panels[p].codes);
+    ints.ahead[p] = f.code_bits == 8 && panels[p].ahead != nullptr
+                        ? panels[p].ahead - static_cast<const std::byte*>(panels[p].codes)
+                        : 0;
   }
+  floats.ahead = f.type == DType::kF16 && !is_half ? 0 : 4096;
   ints.zero_shift = f.zero_shift < 0 ? 0 : f.zero_shift;
   ints.blocks = cols / 32;
   floats.steps = is_bf16 ? (cols + 1) / 2 : cols;
@@ -259,9 +302,11 @@ void AccumulatePanels(const PanelFormat& f, const UnpackedPanel* panels, int col
       if (is_int) {
         IntTileOf<kP, kT>(f, ints, acc);
       } else if (is_bf16) {
-        FloatsTile<kP, kT, true>(floats, acc);
+        FloatsTile<kP, kT, FloatForm::kBf16Pairs>(floats, acc);
+      } else if (is_half) {
+        FloatsTile<kP, kT, FloatForm::kF16>(floats, acc);
       } else {
-        FloatsTile<kP, kT, false>(floats, acc);
+        FloatsTile<kP, kT, FloatForm::kF32>(floats, acc);
       }
     };
     switch (tile) {

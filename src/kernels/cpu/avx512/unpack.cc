@@ -6,12 +6,13 @@
 namespace ink::avx512 {
 namespace {
 
-// Segments follow each other in memory; the hardware prefetcher loses the stream at page borders,
-// so lines are asked for one page ahead (BASELINES: 4 KB ahead reads fastest).
-constexpr int kPrefetchAhead = 4096;
-INK_INLINE void Prefetch(const uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p + kPrefetchAhead), _MM_HINT_T0);
-}
+// Asks for the line of the segment ahead that corresponds to the one being read.
+struct Ahead {
+  int64_t distance;  // from what is read now; 0: nothing to ask for
+  INK_INLINE void operator()(const uint8_t* p) const {
+    if (distance != 0) _mm_prefetch(reinterpret_cast<const char*>(p + distance), _MM_HINT_T0);
+  }
+};
 
 struct Identity {
   INK_INLINE __m512i operator()(__m512i code) const { return code; }
@@ -25,19 +26,20 @@ struct Table {
 
 // 4-bit plane, with `kHighBits` more bits per code from a second plane at `high` (0: none).
 template <int kHighBits, typename Map>
-INK_INLINE void UnpackNibbles(const uint8_t* low, const uint8_t* high, int cols, Map map,
-                              uint8_t* out) {
+INK_INLINE void UnpackNibbles(Ahead ahead, const uint8_t* low, const uint8_t* high, int cols,
+                              Map map, uint8_t* out) {
   const __m512i nibble = _mm512_set1_epi8(15);
   for (int b = 0; b < cols / 32; ++b, out += 512, low += 256) {
     __m512i codes[8];
     Unroll<4>([&](auto q) INK_INLINED {
       constexpr int i = decltype(q)::value;
-      Prefetch(low + i * 64);
+      ahead(low + i * 64);
       __m512i bytes = LoadInt(low + i * 64);
       codes[i] = _mm512_and_si512(bytes, nibble);
       codes[i + 4] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
     });
     if constexpr (kHighBits == 1) {
+      ahead(high + b * 64);
       __m512i bits = LoadInt(high + b * 64);
       const __m512i mask = _mm512_set1_epi8(16);
       Unroll<8>([&](auto q) INK_INLINED {
@@ -50,7 +52,7 @@ INK_INLINE void UnpackNibbles(const uint8_t* low, const uint8_t* high, int cols,
       const __m512i mask = _mm512_set1_epi8(48);
       Unroll<2>([&](auto h) INK_INLINED {
         __m512i bits = LoadInt(high + (b * 2 + h.value) * 64);
-        Prefetch(high + (b * 2 + h.value) * 64);
+        ahead(high + (b * 2 + h.value) * 64);
         Unroll<4>([&](auto q) INK_INLINED {
           constexpr int i = decltype(q)::value;
           constexpr int left = i < 2 ? 4 - 2 * i : 0;
@@ -70,14 +72,16 @@ INK_INLINE void UnpackNibbles(const uint8_t* low, const uint8_t* high, int cols,
 
 // 2-bit plane, with one more bit per code from the plane at `high` when kHighBit.
 template <bool kHighBit>
-INK_INLINE void UnpackPairs(const uint8_t* low, const uint8_t* high, int cols, uint8_t* out) {
+INK_INLINE void UnpackPairs(Ahead ahead, const uint8_t* low, const uint8_t* high, int cols,
+                            uint8_t* out) {
   const __m512i mask = _mm512_set1_epi8(3);
   const __m512i bit = _mm512_set1_epi8(4);
   for (int b = 0; b < cols / 32; ++b, out += 512, low += 128) {
+    if constexpr (kHighBit) ahead(high + b * 64);
     __m512i bits = kHighBit ? LoadInt(high + b * 64) : _mm512_setzero_si512();
     Unroll<2>([&](auto h) INK_INLINED {
       constexpr int half = decltype(h)::value;
-      Prefetch(low + half * 64);
+      ahead(low + half * 64);
       __m512i bytes = LoadInt(low + half * 64);
       Unroll<4>([&](auto q) INK_INLINED {
         constexpr int i = decltype(q)::value;
@@ -230,6 +234,13 @@ void Unpack(const PanelFormat& f, const std::byte* segment, int cols, std::byte*
   const uint8_t* base = reinterpret_cast<const uint8_t*>(segment);
   uint8_t* codes = reinterpret_cast<uint8_t*>(scratch);
   ScaleScratch s(scratch);
+  const Ahead ahead{out->ahead == nullptr ? 0 : out->ahead - segment};
+  if (f.code_bits > 0) {
+    const SegmentParts parts = PartsOf(f, cols);
+    const int64_t end = parts.scales + cols / (f.kind == PanelKind::kScale256 ? 256 : 32) *
+                                           f.scale_bytes_per_row * kPanelRows;
+    for (int64_t at = parts.scales; at < end; at += 64) ahead(base + at);
+  }
   out->codes = codes;
   out->m = nullptr;
   out->scales = s.scales;
@@ -244,9 +255,13 @@ void Unpack(const PanelFormat& f, const std::byte* segment, int cols, std::byte*
       out->codes = segment;
       return;
     case DType::kF16: {
+      if (out->few_rows) {
+        out->codes = segment;
+        return;
+      }
       float* to = reinterpret_cast<float*>(scratch);
       for (int k = 0; k < cols; ++k) {
-        if (k % 2 == 0) Prefetch(base + k * 32);
+        if (k % 2 == 0) ahead(base + k * 32);
         _mm512_store_ps(to + k * 16, Halves(base + k * 32));
       }
       return;
@@ -257,29 +272,29 @@ void Unpack(const PanelFormat& f, const std::byte* segment, int cols, std::byte*
       return;
     case DType::kQ4_0:
     case DType::kQ4_1:
-      UnpackNibbles<0>(base, nullptr, cols, Identity{}, codes);
+      UnpackNibbles<0>(ahead, base, nullptr, cols, Identity{}, codes);
       ScalesPer32(f, second, cols, s, out);
       return;
     case DType::kQ5_0:
     case DType::kQ5_1:
-      UnpackNibbles<1>(base, second, cols, Identity{}, codes);
+      UnpackNibbles<1>(ahead, base, second, cols, Identity{}, codes);
       ScalesPer32(f, second + cols * 2, cols, s, out);
       return;
     case DType::kIQ4_NL:
-      UnpackNibbles<0>(base, nullptr, cols, Table(kIq4Codes), codes);
+      UnpackNibbles<0>(ahead, base, nullptr, cols, Table(kIq4Codes), codes);
       ScalesPer32(f, second, cols, s, out);
       return;
     case DType::kMXFP4:
-      UnpackNibbles<0>(base, nullptr, cols, Table(kFp4Codes), codes);
+      UnpackNibbles<0>(ahead, base, nullptr, cols, Table(kFp4Codes), codes);
       ScalesPer32(f, second, cols, s, out);
       return;
     case DType::kQ4_K:
     case DType::kQ5_K: {
       const uint8_t* scales = second + (f.type == DType::kQ5_K ? cols * 2 : 0);
       if (f.type == DType::kQ4_K) {
-        UnpackNibbles<0>(base, nullptr, cols, Identity{}, codes);
+        UnpackNibbles<0>(ahead, base, nullptr, cols, Identity{}, codes);
       } else {
-        UnpackNibbles<1>(base, second, cols, Identity{}, codes);
+        UnpackNibbles<1>(ahead, base, second, cols, Identity{}, codes);
       }
       ScalesQ4K(scales, s);
       // The float min sits beyond the integer scales: 16 + 256 + 128 words after d.
@@ -288,21 +303,21 @@ void Unpack(const PanelFormat& f, const std::byte* segment, int cols, std::byte*
       return;
     }
     case DType::kQ6_K:
-      UnpackNibbles<2>(base, second, cols, Identity{}, codes);
+      UnpackNibbles<2>(ahead, base, second, cols, Identity{}, codes);
       ScalesQ6K(second + cols * 4, s);
       return;
     case DType::kIQ4_XS:
-      UnpackNibbles<0>(base, nullptr, cols, Table(kIq4Codes), codes);
+      UnpackNibbles<0>(ahead, base, nullptr, cols, Table(kIq4Codes), codes);
       ScalesXs(second, s);
       return;
     case DType::kQ2_K:
-      UnpackPairs<false>(base, nullptr, cols, codes);
+      UnpackPairs<false>(ahead, base, nullptr, cols, codes);
       ScalesQ2K(base + cols * 4, s);
       out->m = s.d + 400;
       _mm512_store_ps(s.d + 400, Halves(base + cols * 4 + 288));
       return;
     case DType::kQ3_K:
-      UnpackPairs<true>(base, base + cols * 4, cols, codes);
+      UnpackPairs<true>(ahead, base, base + cols * 4, cols, codes);
       ScalesQ3K(base + cols * 6, s);
       return;
     default:
