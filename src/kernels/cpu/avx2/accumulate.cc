@@ -34,14 +34,15 @@ INK_INLINE __m256i Zero() { return _mm256_setzero_si256(); }
 template <bool kFirst>
 INK_INLINE void MultiplyUnsigned(__m256i& sum, __m256i w, __m256i x) {
   __m256i product = _mm256_maddubs_epi16(w, x);
-  sum = kFirst ? product : _mm256_add_epi16(sum, product);
+  if constexpr (kFirst) {
+    sum = product;
+  } else {
+    AddTo16(sum, product);
+  }
 }
 // `sum` += scale * (w * x), in int32.
-template <bool kFirst>
 INK_INLINE void MultiplySigned(__m256i& sum, __m256i w, __m256i abs_w, __m256i x, __m256i scale) {
-  __m256i product = _mm256_maddubs_epi16(abs_w, _mm256_sign_epi8(x, w));
-  product = _mm256_madd_epi16(product, scale);
-  sum = kFirst ? product : _mm256_add_epi32(sum, product);
+  AddTo32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(abs_w, _mm256_sign_epi8(x, w)), scale));
 }
 
 // y = fma(i, d * dx, y), and the min's part.
@@ -58,7 +59,11 @@ INK_INLINE void MinTotals(const IntTile& tile, int half, __m256i (&mins)[kT]) {
     Unroll<kT>([&](auto t) INK_INLINED {
       constexpr int j = decltype(t)::value;
       __m256i product = _mm256_madd_epi16(m, Broadcast32(tile.sum_pairs + p * kStride + j));
-      mins[j] = p == 0 ? product : _mm256_add_epi32(mins[j], product);
+      if constexpr (p == 0) {
+        mins[j] = product;
+      } else {
+        AddTo32(mins[j], product);
+      }
     });
   });
 }
@@ -127,23 +132,85 @@ void Unsigned32(const IntTile& tile, float* __restrict acc, int64_t acc_stride) 
   }
 }
 
+// Signed codes in scratch: |w|, then the masks of w < 0, then what the masks cost. In place of
+// vpsignb, which has half the ports, the activation is flipped by exclusive or: w * x =
+// |w| * (x ^ mask) + |w| where w < 0, and the latter's sum depends on the weights only.
+struct SignedCodes {
+  uint8_t* abs;
+  uint8_t* mask;
+  int32_t* start;  // kScale32: [block][16]; kScale256: [16], scaled
+
+  explicit SignedCodes(const void* scratch)
+      : abs(static_cast<uint8_t*>(const_cast<void*>(scratch))),
+        mask(abs + 4096),
+        start(reinterpret_cast<int32_t*>(abs + 8192)) {}
+};
+
+template <class F>
+void StoreSigned(const UnpackedPanel& panel, int cols) {
+  const SignedCodes out(panel.scratch);
+  const F planes(panel.codes, cols);
+  __m256i scaled[2] = {Zero(), Zero()};
+  for (int b = 0; b < cols / 32; ++b) {
+    Unroll<2>([&](auto half) INK_INLINED {
+      constexpr int kHalf = decltype(half)::value;
+      typename F::Half h = planes.template Open<kHalf>(b);
+      __m256i lost = Zero();
+      auto store = [&](int group, __m256i w) INK_INLINED {
+        const int at = (b * 8 + group) * 64 + kHalf * 32;
+        __m256i abs = _mm256_abs_epi8(w), mask = _mm256_cmpgt_epi8(Zero(), w);
+        StoreInt(out.abs + at, abs);
+        StoreInt(out.mask + at, mask);
+        AddTo16(lost, _mm256_maddubs_epi16(_mm256_and_si256(abs, mask), _mm256_set1_epi8(1)));
+      };
+      Unroll<4>([&](auto step) INK_INLINED {
+        constexpr int i = decltype(step)::value;
+        __m256i wa, wb;
+        planes.template Pair<i, kHalf>(h, &wa, &wb);
+        store(i, wa);
+        store(i + 4, wb);
+      });
+      if constexpr (F::kGroups == 0) {
+        StoreInt(out.start + b * 16 + kHalf * 8, _mm256_madd_epi16(lost, _mm256_set1_epi16(1)));
+      } else {
+        static_assert(F::kGroups == 8);
+        AddTo32(scaled[kHalf], _mm256_madd_epi16(lost, LoadInt(panel.scales + b * 16 + kHalf * 8)));
+      }
+    });
+  }
+  if constexpr (F::kGroups != 0) {
+    StoreInt(out.start, scaled[0]);
+    StoreInt(out.start + 8, scaled[1]);
+  }
+}
+
+INK_INLINE void MultiplyFlipped(__m256i& sum, __m256i abs, __m256i mask, __m256i x, __m256i scale) {
+  AddTo32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(abs, _mm256_xor_si256(x, mask)), scale));
+}
+
 template <class F, int kStride>
 void Signed32(const IntTile& tile, float* __restrict acc, int64_t acc_stride) {
-  const uint8_t* codes = static_cast<const uint8_t*>(tile.codes);
+  const SignedCodes codes(tile.codes);
+  const uint8_t *abs = codes.abs, *mask = codes.mask;
+  const int32_t* start = codes.start;
   const int8_t* q = tile.q;
   const float *d = tile.d, *dx = tile.dx;
   const __m256i ones = _mm256_set1_epi16(1);
   for (int b = 0; b < tile.cols / 32; ++b) {
     __m256i sum[2][kRows];
+    Unroll<kRows>([&](auto t) INK_INLINED {
+      sum[0][t.value] = LoadInt(start);
+      sum[1][t.value] = LoadInt(start + 8);
+    });
     Unroll<8>([&](auto step) INK_INLINED {
       constexpr int s = decltype(step)::value;
-      __m256i w0 = LoadInt(codes + s * 64), w1 = LoadInt(codes + s * 64 + 32);
-      __m256i a0 = _mm256_abs_epi8(w0), a1 = _mm256_abs_epi8(w1);
+      __m256i a0 = LoadInt(abs + s * 64), a1 = LoadInt(abs + s * 64 + 32);
+      __m256i m0 = LoadInt(mask + s * 64), m1 = LoadInt(mask + s * 64 + 32);
       Unroll<kRows>([&](auto t) INK_INLINED {
         constexpr int j = decltype(t)::value;
         __m256i x = Broadcast32(q + (s * kStride + j) * 4);
-        MultiplySigned<s == 0>(sum[0][j], w0, a0, x, ones);
-        MultiplySigned<s == 0>(sum[1][j], w1, a1, x, ones);
+        MultiplyFlipped(sum[0][j], a0, m0, x, ones);
+        MultiplyFlipped(sum[1][j], a1, m1, x, ones);
       });
     });
     __m256 d0 = _mm256_load_ps(d), d1 = _mm256_load_ps(d + 8);
@@ -154,7 +221,9 @@ void Signed32(const IntTile& tile, float* __restrict acc, int64_t acc_stride) {
       _mm256_store_ps(at, AddScaled(sum[0][j], d0, scale, _mm256_load_ps(at)));
       _mm256_store_ps(at + 8, AddScaled(sum[1][j], d1, scale, _mm256_load_ps(at + 8)));
     });
-    codes += 512;
+    abs += 512;
+    mask += 512;
+    start += 16;
     q += kStride * 32;
     d += 16;
     dx += kStride;
@@ -239,24 +308,25 @@ void Unsigned256(const IntTile& tile, float* __restrict acc, int64_t acc_stride)
 // Scaled products go straight to int32, so totals take the place of sums: half a panel at a time.
 template <class F, int kStride>
 void Signed256(const IntTile& tile, float* __restrict acc, int64_t acc_stride) {
+  const SignedCodes codes(tile.codes);
   for (int half = 0; half < 2; ++half) {
-    const uint8_t* codes = static_cast<const uint8_t*>(tile.codes) + half * 32;
+    const uint8_t *abs = codes.abs + half * 32, *mask = codes.mask + half * 32;
     const int32_t* scales = tile.scales + half * 8;
     const int8_t* q = tile.q;
     __m256i total[kRows];
-    Unroll<kRows>([&](auto t) INK_INLINED { total[t.value] = Zero(); });
+    Unroll<kRows>([&](auto t) INK_INLINED { total[t.value] = LoadInt(codes.start + half * 8); });
     for (int g = 0; g < F::kGroups; ++g) {
       __m256i scale = LoadInt(scales);
       Unroll<64 / F::kGroups>([&](auto step) INK_INLINED {
         constexpr int s = decltype(step)::value;
-        __m256i w = LoadInt(codes + s * 64);
-        __m256i a = _mm256_abs_epi8(w);
+        __m256i a = LoadInt(abs + s * 64), m = LoadInt(mask + s * 64);
         Unroll<kRows>([&](auto t) INK_INLINED {
           constexpr int j = decltype(t)::value;
-          MultiplySigned<false>(total[j], w, a, Broadcast32(q + (s * kStride + j) * 4), scale);
+          MultiplyFlipped(total[j], a, m, Broadcast32(q + (s * kStride + j) * 4), scale);
         });
       });
-      codes += 4096 / F::kGroups;
+      abs += 4096 / F::kGroups;
+      mask += 4096 / F::kGroups;
       q += 256 / F::kGroups * kStride;
       scales += 16;
     }
@@ -319,8 +389,8 @@ INK_INLINE void PackedBlock(const F& planes, const IntTile& tile, int b, __m256i
       __m256i xa = Broadcast32(q + (i * kT + j) * 4);
       __m256i xb = Broadcast32(q + ((i + 4) * kT + j) * 4);
       if constexpr (F::kSigned) {
-        MultiplySigned<false>(sum_a[j], wa, _mm256_abs_epi8(wa), xa, scale_a);
-        MultiplySigned<false>(sum_b[j], wb, _mm256_abs_epi8(wb), xb, scale_b);
+        MultiplySigned(sum_a[j], wa, _mm256_abs_epi8(wa), xa, scale_a);
+        MultiplySigned(sum_b[j], wb, _mm256_abs_epi8(wb), xb, scale_b);
       } else {
         MultiplyUnsigned<false>(sum_a[j], wa, xa);
         MultiplyUnsigned<false>(sum_b[j], wb, xb);
@@ -403,7 +473,11 @@ void AccumulateInts(const UnpackedPanel* panels, int num_panels, int cols, const
   const int64_t acc_stride = num_panels * kPanelRows;
   if (rows.num >= kRows) {
     for (int p = 0; p < num_panels; ++p) {
-      F(panels[p].codes, cols).Store(cols, reinterpret_cast<uint8_t*>(panels[p].scratch));
+      if constexpr (F::kSigned) {
+        StoreSigned<F>(panels[p], cols);
+      } else {
+        F(panels[p].codes, cols).Store(cols, reinterpret_cast<uint8_t*>(panels[p].scratch));
+      }
     }
   }
   for (int64_t row = rows.row0; row < rows.row0 + rows.num;) {

@@ -139,7 +139,7 @@ struct Codes {
     }
   }
 
-  // All codes of a segment as canonical bytes (signed ones as int8).
+  // All codes of a segment as canonical bytes.
   INK_INLINE void Store(int cols, uint8_t* out) const {
     for (int block = 0; block < cols / 32; ++block, out += 512) {
       Unroll<2>([&](auto half) INK_INLINED {

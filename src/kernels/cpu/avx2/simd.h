@@ -26,6 +26,10 @@ INK_INLINE void Unroll(Fn&& f) {
   }
 }
 
+// sum += x, int16 or int32. As intrinsics, GCC 12 reassociates chains of additions and keeps every
+// product alive until the end.
+INK_INLINE void AddTo16(__m256i& sum, __m256i x) { asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(x)); }
+INK_INLINE void AddTo32(__m256i& sum, __m256i x) { asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(x)); }
 INK_INLINE __m256i LoadInt(const void* p) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
