@@ -1,0 +1,48 @@
+// What the server tells Prometheus: the field's usual names under the prefix inkstone_.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/generation.h"
+#include "engine/memory_plan.h"
+#include "serve/engine_thread.h"
+
+namespace ink {
+
+class ServedModel;
+
+/// Thread-safe.
+class Metrics {
+ public:
+  Metrics();
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  void TimeToFirstToken(double seconds);
+  void InterTokenLatency(double seconds);
+  /// A generation that ended; `reason` is "stop", "length", "abort" or "error".
+  void GenerationEnded(std::string_view reason, double total_s, const GenerationTimings& timings);
+  void HttpRequest(std::string_view route, int status, double seconds);
+
+  /// The exposition format, with the state of `models` as of now.
+  std::string Render(const std::vector<std::shared_ptr<ServedModel>>& models);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The ledger as the server sees it: entry names to bytes, and the process's own numbers.
+struct MemoryReport {
+  std::vector<std::pair<std::string, int64_t>> entries;
+  int64_t total = 0;
+  ProcessMemory process;
+};
+MemoryReport ReportMemory(const std::vector<std::shared_ptr<ServedModel>>& models);
+
+}  // namespace ink

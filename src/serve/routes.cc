@@ -1,0 +1,54 @@
+#include "serve/routes.h"
+
+namespace ink {
+
+std::span<const Route> Routes() {
+  constexpr ApiKind kOpenAi = ApiKind::kOpenAi;
+  constexpr ApiKind kAnthropic = ApiKind::kAnthropic;
+  constexpr ApiKind kOllama = ApiKind::kOllama;
+  constexpr RouteKind kBody = RouteKind::kBody;
+  static const Route kRoutes[] = {
+      {"POST", "/v1/chat/completions", kBody, kOpenAi, "OpenAI chat completions", true, false,
+       ChatFields, HandleChat},
+      {"POST", "/v1/completions", kBody, kOpenAi, "OpenAI text completions", true, false,
+       CompletionFields, HandleCompletion},
+      {"POST", "/v1/responses", kBody, kOpenAi, "OpenAI responses, stateless", true, false,
+       ResponsesFields, HandleResponses},
+      {"POST", "/v1/embeddings", kBody, kOpenAi, "OpenAI embeddings", true, false, EmbeddingFields,
+       HandleEmbeddings},
+      {"GET", "/v1/models", RouteKind::kModels, kOpenAi, "Loaded models", false, true},
+      {"POST", "/v1/messages", kBody, kAnthropic, "Anthropic messages", true, false,
+       AnthropicFields, HandleAnthropicMessages},
+      {"POST", "/v1/messages/count_tokens", kBody, kAnthropic, "Tokens of a conversation", false,
+       false, AnthropicCountFields, HandleAnthropicCount},
+      {"POST", "/api/chat", kBody, kOllama, "Ollama chat", true, false, OllamaChatFields,
+       HandleOllamaChat},
+      {"POST", "/api/generate", kBody, kOllama, "Ollama generate", true, false,
+       OllamaGenerateFields, HandleOllamaGenerate},
+      {"POST", "/api/show", kBody, kOllama, "Facts about a model", false, false, OllamaShowFields,
+       HandleOllamaShow},
+      {"GET", "/api/tags", RouteKind::kTags, kOllama, "Loaded models"},
+      {"GET", "/api/ps", RouteKind::kTags, kOllama, "Loaded models"},
+      {"GET", "/api/version", RouteKind::kVersion, kOllama, "Version"},
+      {"POST", "/tokenize", kBody, kOpenAi, "Text or messages to token ids", false, false,
+       TokenizeFields, HandleTokenize},
+      {"POST", "/detokenize", kBody, kOpenAi, "Token ids to text", false, false, DetokenizeFields,
+       HandleDetokenize},
+      {"GET", "/v1/memory", RouteKind::kMemory, kOpenAi, "The memory ledger"},
+      {"GET", "/v1/stats", RouteKind::kStats, kOpenAi, "What the engines are doing"},
+      {"GET", "/metrics", RouteKind::kMetrics, kOpenAi, "Prometheus metrics"},
+      {"GET", "/openapi.json", RouteKind::kOpenApi, kOpenAi, "This description"},
+      {"GET", "/v1/admin/keys", RouteKind::kKeys, kOpenAi, "API keys (admin keys only)"},
+      {"POST", "/v1/admin/keys", RouteKind::kKeys, kOpenAi,
+       "Creates a key; below it, {id}/rotate and {id}/revoke (admin keys only)", false, true},
+  };
+  return kRoutes;
+}
+
+ApiKind ApiOfPath(std::string_view path) {
+  if (path.starts_with("/api/")) return ApiKind::kOllama;
+  if (path.starts_with("/v1/messages")) return ApiKind::kAnthropic;
+  return ApiKind::kOpenAi;
+}
+
+}  // namespace ink

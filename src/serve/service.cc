@@ -1,0 +1,331 @@
+#include "serve/service.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "serve/handlers.h"
+#include "serve/ids.h"
+#include "serve/routes.h"
+
+namespace ink {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+bool IsVisible(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+}
+
+// W3C trace context: version-traceid-spanid-flags.
+bool IsTraceparent(std::string_view text) {
+  if (text.size() != 55 || text[2] != '-' || text[35] != '-' || text[52] != '-') return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+    if (!hex && i != 2 && i != 35 && i != 52) return false;
+  }
+  return true;
+}
+
+bool Matches(const Route& route, std::string_view path) {
+  if (path == route.path) return true;
+  return route.prefix && path.size() > route.path.size() && path.starts_with(route.path) &&
+         path[route.path.size()] == '/';
+}
+
+}  // namespace
+
+Service::Service(ServiceOptions options)
+    : options_(std::move(options)), limiter_(options_.keys.get()) {
+  for (int i = 0; i < std::max(1, options_.num_workers); ++i) {
+    workers_.emplace_back([this] { WorkerLoop(); });
+  }
+}
+
+Service::~Service() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void Service::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer) {
+  const Clock::time_point received = Clock::now();
+  if (request.path == "/health" && (request.method == "GET" || request.method == "HEAD")) {
+    HttpResponse response;
+    std::unique_lock lock(mutex_);
+    const bool draining = draining_;
+    lock.unlock();
+    if (draining) response.status = 503;
+    response.body = draining ? R"({"status":"draining"})" : R"({"status":"ok"})";
+    writer->Send(std::move(response));
+    return;
+  }
+  bool full = false;
+  {
+    std::lock_guard lock(mutex_);
+    full = jobs_.size() >= options_.max_backlog;
+    if (!full) jobs_.push({std::move(request), writer, received});
+  }
+  if (full) {
+    ApiError error{429, "the server has too many requests to read", "", "queue_full", 1};
+    writer->Send(ErrorResponse(ApiOfPath(request.path), error, ""));
+    return;
+  }
+  wake_.notify_one();
+}
+
+void Service::WorkerLoop() {
+  while (true) {
+    Job job;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [this] { return stop_ || !jobs_.empty(); });
+      if (jobs_.empty()) return;
+      job = std::move(jobs_.front());
+      jobs_.pop();
+    }
+    Process(std::move(job));
+  }
+}
+
+void Service::Process(Job job) {
+  const HttpRequest& request = job.request;
+  RequestContext context;
+  context.writer = job.writer;
+  context.received = job.received;
+  context.metrics = &metrics_;
+  const std::string_view given_id = request.Header("x-request-id");
+  context.request_id = !given_id.empty() && given_id.size() <= 128 && IsVisible(given_id)
+                           ? std::string(given_id)
+                           : "req_" + RandomHex(12);
+  if (IsTraceparent(request.Header("traceparent"))) {
+    context.traceparent = request.Header("traceparent");
+  }
+  const std::string_view method = request.method == "HEAD" ? "GET" : request.method;
+  const Route* route = nullptr;
+  bool path_known = false;
+  std::string allow;
+  for (const Route& row : Routes()) {
+    if (!Matches(row, request.path)) continue;
+    path_known = true;
+    if (row.method == method) route = &row;
+    allow += (allow.empty() ? "" : ", ") + std::string(row.method);
+  }
+  const StaticFile* file = nullptr;
+  for (const StaticFile& row : options_.files) {
+    if (row.path == request.path && method == "GET") file = &row;
+  }
+  context.route = route != nullptr ? route->path : file != nullptr ? "static" : "unknown";
+  const ApiKind api = route != nullptr ? route->api : ApiOfPath(request.path);
+
+  Json record;
+  record["request_id"] = context.request_id;
+  if (!context.traceparent.empty()) record["trace_id"] = context.traceparent.substr(3, 32);
+  record["method"] = request.method;
+  record["path"] = request.path.substr(0, 256);
+  record["peer"] = request.peer;
+  auto shared = std::make_shared<Json>(std::move(record));
+  context.on_end = [this, shared, route_name = context.route, received = job.received](
+                       int status, std::string_view finish, const Usage& usage) {
+    const double seconds = std::chrono::duration<double>(Clock::now() - received).count();
+    metrics_.HttpRequest(route_name, status, seconds);
+    if (!options_.log) return;
+    Json& done = *shared;
+    done["status"] = status;
+    done["seconds"] = seconds;
+    if (!finish.empty()) {
+      done["finish"] = finish;
+      done["prompt_tokens"] = usage.prompt_tokens;
+      done["cached_tokens"] = usage.cached_tokens;
+      done["completion_tokens"] = usage.completion_tokens;
+    }
+    options_.log(done);
+  };
+
+  std::optional<KeyInfo> key;
+  ApiStatus error = Authorize(request, &key);
+  if (key) (*shared)["key"] = key->id;
+  const RequestContext kept = context;  // for an error's headers, after the context was handed on
+  if (!error && route == nullptr && file != nullptr) {
+    HttpResponse response;
+    response.content_type = file->content_type;
+    response.headers = file->headers;
+    response.body = file->body;
+    AddCommonHeaders(context, {}, &response);
+    context.writer->Send(std::move(response));
+    context.on_end(200, "", {});
+    return;
+  }
+  if (!error && route == nullptr) {
+    error = path_known
+                ? ApiError{405, "'" + request.path + "' takes " + allow + ", got " +
+                                    request.method.substr(0, 16)}
+                : ApiError{404, "no route '" + request.path.substr(0, 128) + "'", "", "not_found"};
+  }
+  if (!error) {
+    try {
+      error = Dispatch(*route, request, key, std::move(context));
+    } catch (const Json::exception& e) {
+      // A nested value of a type that no reader expected; its text names the types.
+      error =
+          BadRequest(std::string("request body: a value has the wrong type (") + e.what() + ")");
+    } catch (const std::bad_alloc&) {
+      error = ApiError{503, "out of memory while reading this request"};
+    }
+  }
+  if (!error) return;
+  HttpResponse response = ErrorResponse(api, *error, kept.request_id);
+  if (error->http_status == 405) response.headers.emplace_back("Allow", allow);
+  AddCommonHeaders(kept, {}, &response);
+  kept.writer->Send(std::move(response));
+  (*shared)["error"] = error->message.substr(0, 512);
+  kept.on_end(error->http_status, "", {});
+}
+
+ApiStatus Service::Authorize(const HttpRequest& request, std::optional<KeyInfo>* key) {
+  if (options_.keys == nullptr) return std::nullopt;
+  auto unreadable = [](const Status& status) {
+    // Closed, not open, when the database cannot be read.
+    return ApiError{500, "keys cannot be checked: " + status.message()};
+  };
+  auto any = options_.keys->HasKeys();
+  if (!any.ok()) return unreadable(any.status());
+  if (!*any) return std::nullopt;
+  std::string_view given = request.Header("x-api-key");
+  std::string_view bearer = request.Header("authorization");
+  if (bearer.size() > 7 && (bearer.starts_with("Bearer ") || bearer.starts_with("bearer "))) {
+    given = bearer.substr(7);
+  }
+  while (!given.empty() && given.front() == ' ') given.remove_prefix(1);
+  if (given.empty()) {
+    return ApiError{401, "an API key is needed: send \"Authorization: Bearer KEY\"", "",
+                    "missing_api_key"};
+  }
+  auto found = options_.keys->Check(given);
+  if (!found.ok()) return unreadable(found.status());
+  if (!found->has_value()) {
+    return ApiError{401, "the API key is wrong or was revoked", "", "invalid_api_key"};
+  }
+  *key = std::move(*found);
+  return std::nullopt;
+}
+
+std::shared_ptr<ServedModel> Service::FindModel(const std::string& name) const {
+  if (options_.models.empty()) return nullptr;
+  if (name.empty() || name == "default") return options_.models[0];
+  for (const auto& model : options_.models) {
+    // Ollama's clients add the tag.
+    if (model->name() == name || model->name() + ":latest" == name) return model;
+  }
+  if (name == "default:latest") return options_.models[0];
+  return nullptr;
+}
+
+ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
+                            const std::optional<KeyInfo>& key, RequestContext context) {
+  const Json empty = Json::object();
+  if (route.kind != RouteKind::kBody) {
+    Json body = empty;
+    if (route.kind == RouteKind::kKeys && !request.body.empty()) {
+      auto parsed = ParseJsonBody(request.body);
+      if (!parsed.ok()) return FromStatus(parsed.status());
+      body = std::move(parsed).value();
+    }
+    Call call{body, std::move(context)};
+    switch (route.kind) {
+      case RouteKind::kModels: {
+        std::string_view only = std::string_view(request.path).substr(route.path.size());
+        if (!only.empty()) only.remove_prefix(1);
+        if (!only.empty() && FindModel(std::string(only)) == nullptr) {
+          return ApiError{404,
+                          "The model '" + std::string(only.substr(0, 128)) + "' does not exist",
+                          "model", "model_not_found"};
+        }
+        SendModels(call, only);
+        return std::nullopt;
+      }
+      case RouteKind::kTags:
+        SendTags(call);
+        return std::nullopt;
+      case RouteKind::kVersion:
+        SendJson(call, {{"version", options_.version}});
+        return std::nullopt;
+      case RouteKind::kMemory:
+        SendMemory(call);
+        return std::nullopt;
+      case RouteKind::kStats:
+        SendStats(call);
+        return std::nullopt;
+      case RouteKind::kOpenApi:
+        SendJson(call, OpenApi());
+        return std::nullopt;
+      case RouteKind::kMetrics: {
+        HttpResponse response;
+        response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+        response.body = metrics_.Render(options_.models);
+        AddCommonHeaders(call.context, {}, &response);
+        call.context.writer->Send(std::move(response));
+        call.context.on_end(200, "", {});
+        return std::nullopt;
+      }
+      default:
+        return HandleKeys(request, key, call);
+    }
+  }
+  auto parsed = ParseJsonBody(request.body);
+  if (!parsed.ok()) return FromStatus(parsed.status());
+  const Json body = std::move(parsed).value();
+  Call call{body, std::move(context)};
+  call.strict = options_.strict;
+  if (auto error = CheckFields(body, route.fields(), options_.strict, &call.warnings)) {
+    return error;
+  }
+  FieldReader reader(body);
+  std::string name;
+  reader.String("model", &name);
+  if (route.api == ApiKind::kOllama && name.empty()) reader.String("name", &name);
+  if (!reader.ok()) return reader.error();
+  call.context.model = FindModel(name);
+  if (call.context.model == nullptr) {
+    const std::string shown = name.substr(0, 128);
+    ApiError error{404, "The model '" + shown + "' does not exist", "model", "model_not_found"};
+    if (route.api == ApiKind::kOllama) error.message = "model '" + shown + "' not found";
+    return error;
+  }
+  if (key) {
+    const std::vector<std::string>& allowed = key->policy.models;
+    if (!allowed.empty() &&
+        std::find(allowed.begin(), allowed.end(), call.context.model->name()) == allowed.end()) {
+      return ApiError{403, "this key may not use the model '" + call.context.model->name() + "'",
+                      "model", "model_not_allowed"};
+    }
+    call.defaults.key = key->id;
+    call.defaults.tenant = key->id;
+    call.defaults.weight = key->policy.weight;
+    call.defaults.priority = key->policy.priority;
+    if (route.generates) {
+      ApiError refusal;
+      call.context.lease = limiter_.Admit(*key, &refusal);
+      if (call.context.lease == nullptr) return refusal;
+    }
+  }
+  return route.handle(call);
+}
+
+bool Service::Drain(Clock::time_point deadline) {
+  {
+    std::lock_guard lock(mutex_);
+    draining_ = true;
+  }
+  for (const auto& model : options_.models) model->engine().StopAccepting();
+  bool idle = true;
+  for (const auto& model : options_.models) {
+    if (!model->engine().WaitIdle(deadline)) idle = false;
+  }
+  return idle;
+}
+
+}  // namespace ink

@@ -1,0 +1,106 @@
+// The server without its sockets: routes, keys, limits, dispatch. One HttpHandler out of models.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <queue>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "serve/api_error.h"
+#include "serve/http.h"
+#include "serve/keys.h"
+#include "serve/limits.h"
+#include "serve/metrics.h"
+#include "serve/served_model.h"
+
+namespace ink {
+
+struct Route;
+struct Call;
+struct RequestContext;
+
+/// A file served as it is, without a key only while no key exists.
+struct StaticFile {
+  std::string path;
+  std::string content_type;
+  std::string body;
+  HttpHeaders headers;  // e.g. Content-Encoding
+};
+
+struct ServiceOptions {
+  std::vector<std::shared_ptr<ServedModel>> models;  // the first is "default"
+  std::shared_ptr<KeyStore> keys;                    // null: no keys
+  bool strict = false;                               // unknown fields are errors
+  int num_workers = 2;        // threads that parse, render and tokenize requests
+  size_t max_backlog = 1024;  // requests waiting for a worker; more get 429
+  std::string version;
+  std::vector<StaticFile> files;
+  /// One JSON object per finished request, from any thread; may be empty.
+  std::function<void(const Json& record)> log;
+};
+
+/// Thread-safe.
+class Service {
+ public:
+  explicit Service(ServiceOptions options);
+  /// Waits for handlers that run; requests in the engines go on until those go.
+  ~Service();
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+
+  /// Never blocks: health checks are answered at once, the rest by the workers and the engines.
+  void Handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer);
+  HttpHandler handler() {
+    return [this](HttpRequest request, std::shared_ptr<ResponseWriter> writer) {
+      Handle(std::move(request), std::move(writer));
+    };
+  }
+
+  /// Refuses new generations; true once the running ones have ended, false at the deadline.
+  bool Drain(std::chrono::steady_clock::time_point deadline);
+
+  const ServiceOptions& options() const { return options_; }
+  Metrics& metrics() { return metrics_; }
+  /// The OpenAPI 3.1 description of every route, made from the tables that the routes use.
+  Json OpenApi() const;
+
+ private:
+  struct Job {
+    HttpRequest request;
+    std::shared_ptr<ResponseWriter> writer;
+    std::chrono::steady_clock::time_point received;
+  };
+
+  void WorkerLoop();
+  void Process(Job job);
+  ApiStatus Authorize(const HttpRequest& request, std::optional<KeyInfo>* key);
+  std::shared_ptr<ServedModel> FindModel(const std::string& name) const;
+  ApiStatus Dispatch(const Route& route, const HttpRequest& request,
+                     const std::optional<KeyInfo>& key, RequestContext context);
+
+  // service_routes.cc
+  friend struct Route;
+  void SendModels(Call& call, std::string_view only);
+  void SendTags(Call& call);
+  void SendMemory(Call& call);
+  void SendStats(Call& call);
+  ApiStatus HandleKeys(const HttpRequest& request, const std::optional<KeyInfo>& key, Call& call);
+
+  ServiceOptions options_;
+  Metrics metrics_;
+  Limiter limiter_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::queue<Job> jobs_;
+  bool stop_ = false;
+  bool draining_ = false;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace ink

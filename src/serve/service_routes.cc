@@ -1,0 +1,244 @@
+// The routes that are about the server itself.
+#include <algorithm>
+
+#include "serve/handlers.h"
+#include "serve/routes.h"
+#include "serve/service.h"
+
+namespace ink {
+namespace {
+
+Json ModelJson(const ServedModel& model) {
+  Json json;
+  json["id"] = model.name();
+  json["object"] = "model";
+  json["created"] = model.created();
+  json["owned_by"] = "inkstone";
+  json["max_model_len"] = model.context();
+  json["architecture"] = model.info().architecture;
+  return json;
+}
+
+std::string IsoTime(int64_t seconds) {
+  const std::time_t time = seconds;
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  char text[40];
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+Json KeyJson(const KeyInfo& info) {
+  const KeyPolicy& p = info.policy;
+  Json json;
+  json["id"] = info.id;
+  json["name"] = info.name;
+  json["created"] = info.created;
+  json["revoked"] = info.revoked == 0 ? Json() : Json(info.revoked);
+  json["models"] = p.models;
+  json["adapters"] = p.adapters;
+  json["requests_per_minute"] = p.requests_per_minute;
+  json["tokens_per_minute"] = p.tokens_per_minute;
+  json["tokens_per_day"] = p.tokens_per_day;
+  json["max_concurrency"] = p.max_concurrency;
+  json["priority"] = p.priority;
+  json["weight"] = p.weight;
+  json["admin"] = p.admin;
+  json["tokens_today"] = info.tokens_today;
+  return json;
+}
+
+constexpr Field kKeyFields[] = {
+    {"name", FieldUse::kHonoured, ""},
+    {"models", FieldUse::kHonoured, ""},
+    {"adapters", FieldUse::kHonoured, ""},
+    {"requests_per_minute", FieldUse::kHonoured, ""},
+    {"tokens_per_minute", FieldUse::kHonoured, ""},
+    {"tokens_per_day", FieldUse::kHonoured, ""},
+    {"max_concurrency", FieldUse::kHonoured, ""},
+    {"priority", FieldUse::kHonoured, ""},
+    {"weight", FieldUse::kHonoured, ""},
+    {"admin", FieldUse::kHonoured, ""},
+};
+
+}  // namespace
+
+void Service::SendModels(Call& call, std::string_view only) {
+  if (!only.empty()) {
+    SendJson(call, ModelJson(*FindModel(std::string(only))));
+    return;
+  }
+  Json list = Json::array();
+  for (const auto& model : options_.models) list.push_back(ModelJson(*model));
+  SendJson(call, {{"object", "list"}, {"data", std::move(list)}});
+}
+
+void Service::SendTags(Call& call) {
+  Json list = Json::array();
+  for (const auto& model : options_.models) {
+    const ModelInfo& info = model->info();
+    Json item;
+    item["name"] = model->name() + ":latest";
+    item["model"] = model->name() + ":latest";
+    item["modified_at"] = IsoTime(model->created());
+    item["size"] = info.weight_bytes;
+    item["digest"] = "";
+    item["details"] = {{"parent_model", ""},
+                       {"format", "gguf"},
+                       {"family", info.architecture},
+                       {"families", Json::array({info.architecture})},
+                       {"parameter_size", std::to_string(info.num_parameters)},
+                       {"quantization_level", ""}};
+    list.push_back(std::move(item));
+  }
+  SendJson(call, {{"models", std::move(list)}});
+}
+
+void Service::SendMemory(Call& call) {
+  const MemoryReport report = ReportMemory(options_.models);
+  Json entries;
+  for (const auto& [name, bytes] : report.entries) entries[name] = bytes;
+  Json body;
+  body["total"] = report.total;
+  body["entries"] = std::move(entries);
+  body["process"] = {{"resident", report.process.resident}, {"peak", report.process.peak}};
+  SendJson(call, std::move(body));
+}
+
+void Service::SendStats(Call& call) {
+  Json models = Json::array();
+  for (const auto& model : options_.models) {
+    const EngineSnapshot s = model->engine().snapshot();
+    Json item;
+    item["model"] = model->name();
+    item["requests"] = s.requests;
+    item["running"] = s.stats.scheduler.num_running;
+    item["waiting"] = s.stats.scheduler.num_waiting;
+    item["swapped"] = s.stats.scheduler.num_swapped;
+    item["preemptions"] = s.stats.scheduler.num_preemptions;
+    item["prefix_cache_queries"] = s.stats.scheduler.prompt_tokens_queried;
+    item["prefix_cache_hits"] = s.stats.scheduler.prompt_tokens_hit;
+    item["kv_blocks"] = s.kv_blocks;
+    item["kv_blocks_used"] = s.kv_blocks_used;
+    item["kv_blocks_cached"] = s.kv_blocks_cached;
+    item["kv_bytes"] = s.kv_bytes;
+    item["steps"] = s.stats.steps;
+    item["step_seconds"] = s.stats.step_seconds;
+    item["prompt_tokens"] = s.stats.prompt_tokens;
+    item["generated_tokens"] = s.stats.generated_tokens;
+    models.push_back(std::move(item));
+  }
+  SendJson(call, {{"models", std::move(models)}});
+}
+
+ApiStatus Service::HandleKeys(const HttpRequest& request, const std::optional<KeyInfo>& key,
+                              Call& call) {
+  if (options_.keys == nullptr) {
+    return ApiError{404, "this server was started without a key database (--db)", "", "no_keys"};
+  }
+  // The first key is made on the machine itself, by `inkstone keys`.
+  if (!key || !key->policy.admin) {
+    return ApiError{403, "an admin key is needed", "", "admin_only"};
+  }
+  KeyStore& keys = *options_.keys;
+  constexpr std::string_view kBase = "/v1/admin/keys";
+  std::string_view rest = std::string_view(request.path).substr(kBase.size());
+  if (request.method != "POST") {
+    auto list = keys.List();
+    if (!list.ok()) return FromStatus(list.status());
+    Json data = Json::array();
+    for (const KeyInfo& info : *list) data.push_back(KeyJson(info));
+    SendJson(call, {{"object", "list"}, {"data", std::move(data)}});
+    return std::nullopt;
+  }
+  if (rest.empty()) {
+    if (auto error = CheckFields(call.body, kKeyFields, true, &call.warnings)) return error;
+    FieldReader reader(call.body);
+    KeyPolicy p;
+    std::string name;
+    int32_t weight = 1;
+    reader.String("name", &name);
+    reader.Strings("models", &p.models, false);
+    reader.Strings("adapters", &p.adapters, false);
+    reader.Integer("requests_per_minute", &p.requests_per_minute, 0);
+    reader.Integer("tokens_per_minute", &p.tokens_per_minute, 0);
+    reader.Integer("tokens_per_day", &p.tokens_per_day, 0);
+    reader.Int32("max_concurrency", &p.max_concurrency, 0);
+    reader.Int32("priority", &p.priority, -1000000, 1000000);
+    reader.Int32("weight", &weight, 1, 1024);
+    reader.Bool("admin", &p.admin);
+    if (!reader.ok()) return reader.error();
+    p.weight = static_cast<uint32_t>(weight);
+    auto made = keys.Create(name, p);
+    if (!made.ok()) return FromStatus(made.status());
+    Json body = KeyJson(made->info);
+    body["key"] = made->secret;
+    SendJson(call, std::move(body), 201);
+    return std::nullopt;
+  }
+  rest.remove_prefix(1);
+  const size_t slash = rest.find('/');
+  const std::string id(rest.substr(0, slash));
+  const std::string_view action =
+      slash == std::string_view::npos ? std::string_view() : rest.substr(slash + 1);
+  if (action == "rotate") {
+    auto made = keys.Rotate(id);
+    if (!made.ok()) return FromStatus(made.status());
+    Json body = KeyJson(made->info);
+    body["key"] = made->secret;
+    SendJson(call, std::move(body));
+    return std::nullopt;
+  }
+  if (action == "revoke") {
+    if (Status status = keys.Revoke(id); !status.ok()) return FromStatus(status);
+    SendJson(call, {{"id", id}, {"revoked", true}});
+    return std::nullopt;
+  }
+  return ApiError{404, "no such action on a key: expected rotate or revoke", "", "not_found"};
+}
+
+Json Service::OpenApi() const {
+  Json paths = Json::object();
+  for (const Route& route : Routes()) {
+    Json operation;
+    operation["summary"] = route.summary;
+    if (route.fields != nullptr) {
+      Json properties = Json::object();
+      for (const Field& field : route.fields()) {
+        const std::string name(field.name);
+        if (properties.contains(name)) continue;  // the first row counts
+        Json schema = field.schema.empty() ? Json::object() : Json::parse(field.schema);
+        if (field.use == FieldUse::kNoEffect) schema["description"] = "accepted, no effect";
+        if (field.use == FieldUse::kUnsupported) {
+          schema["description"] = "not supported: an error";
+          if (!field.neutral.empty()) {
+            schema["description"] = "not supported: an error unless " + std::string(field.neutral);
+          }
+        }
+        properties[name] = std::move(schema);
+      }
+      Json schema = {{"type", "object"}, {"properties", std::move(properties)}};
+      if (options_.strict) schema["additionalProperties"] = false;
+      operation["requestBody"] = {
+          {"required", true}, {"content", {{"application/json", {{"schema", std::move(schema)}}}}}};
+    }
+    operation["responses"] = {
+        {"200", {{"description", "OK"}}},
+        {"4XX", {{"description", "an error in the shape of this route's API"}}}};
+    std::string method(route.method);
+    std::transform(method.begin(), method.end(), method.begin(),
+                   [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+    paths[std::string(route.path)][method] = std::move(operation);
+  }
+  paths["/health"]["get"] = {{"summary", "Whether the server answers; needs no key"},
+                             {"responses", {{"200", {{"description", "OK"}}}}}};
+  Json api;
+  api["openapi"] = "3.1.0";
+  api["info"] = {{"title", "Inkstone"}, {"version", options_.version}};
+  api["components"] = {{"securitySchemes", {{"key", {{"type", "http"}, {"scheme", "bearer"}}}}}};
+  api["security"] = Json::array({Json::object(), {{"key", Json::array()}}});
+  api["paths"] = std::move(paths);
+  return api;
+}
+
+}  // namespace ink
