@@ -21,18 +21,6 @@ Status Machine::Build(const ConstraintSpec& spec,
   grammar_.AddAlternative(root, std::move(symbols));
   INK_RETURN_IF_ERROR(grammar_.Finish(goals_));
   BuildLexers();
-  if (vocabulary_ != nullptr) {
-    for (int32_t id = 0; id < vocabulary_->vocab_size(); ++id) {
-      const std::string_view bytes = vocabulary_->token_bytes(id);
-      for (size_t e = bytes.find_first_of("eE"); e != std::string_view::npos;
-           e = bytes.find_first_of("eE", e + 1)) {
-        size_t i = e + 1;
-        if (i < bytes.size() && (bytes[i] == '+' || bytes[i] == '-')) ++i;
-        const size_t digits = std::min(bytes.find_first_not_of("0123456789", i), bytes.size()) - i;
-        if (digits >= 3) short_exponents_ = false;
-      }
-    }
-  }
   return OkStatus();
 }
 
@@ -193,7 +181,7 @@ void Machine::BuildLexers() {
 }
 
 uint64_t Machine::memory_bytes() const {
-  uint64_t bytes = mask_bytes_;
+  uint64_t bytes = mask_bytes_ + local_bytes_;
   for (const StringRule& rule : strings_) {
     bytes += rule.lexer->memory_bytes() + rule.set->dfa->next.size() * 4;
     if (rule.exact_lexer != nullptr) bytes += rule.exact_lexer->memory_bytes();

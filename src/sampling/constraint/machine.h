@@ -122,12 +122,17 @@ class Machine {
   struct KeyHash {
     size_t operator()(const Key& k) const { return static_cast<size_t>(k.a); }
   };
+  static bool Spacious(Position::Kind kind);
   bool MaskKey(const Thread& t, const History& history, Key* key) const;
   void ComputeMask(const Thread& t, const History& history, std::span<uint32_t> mask);
   void Walk(int32_t node, Threads threads, const History& history, std::span<uint32_t> mask);
   void StringMask(const Thread& t, const History& history, std::span<uint32_t> mask);
+  bool KeyExitsAlike(const Thread& t, std::string_view raw);
   void KeyMask(const Thread& t, const History& history, std::span<uint32_t> mask);
   void TextMask(const Thread& t, const History& history, std::span<uint32_t> mask);
+  // The tokens that `fill` sets, kept under `key`.
+  const std::vector<uint32_t>& Cached(const Key& key,
+                                      const std::function<void(std::span<uint32_t>)>& fill);
   void FreeMask(const Thread& t, const History& history, std::span<uint32_t> mask);
   const LocalMask& Local(const void* owner, int32_t state, uint32_t extra,
                          const std::function<void(LocalMask&)>& fill);
@@ -164,8 +169,8 @@ class Machine {
     auto operator<=>(const LocalKey&) const = default;
   };
   std::map<LocalKey, LocalMask> locals_;
-  uint64_t mask_bytes_ = 0;
-  bool short_exponents_ = true;  // no token holds three digits of an exponent
+  uint64_t mask_bytes_ = 0, local_bytes_ = 0;
+  std::vector<uint32_t> space_scratch_;
   std::vector<Threads> levels_;  // of Walk, kept for their memory
 };
 

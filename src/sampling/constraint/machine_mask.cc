@@ -39,7 +39,8 @@ bool Machine::MaskKey(const Thread& t, const History& history, Key* key) const {
       h = Mix(h, static_cast<uint64_t>(text.phase) * 2 +
                      (text.digits.find_first_not_of('0') == std::string::npos));
       // How far an exponent may go depends on the digits, unless both are short.
-      if (!short_exponents_ || text.digits.size() > 8) h = HashBytes(history.From(t.pos.start), h);
+      if (vocabulary_->has_long_exponents() || text.digits.size() > 8)
+        h = HashBytes(history.From(t.pos.start), h);
     } else {
       h = HashBytes(history.From(t.pos.start), h);
     }
@@ -50,28 +51,63 @@ bool Machine::MaskKey(const Thread& t, const History& history, Key* key) const {
   return true;
 }
 
+// White space may stand at these positions, and what may follow does not depend on how much there
+// was.
+bool Machine::Spacious(Position::Kind kind) {
+  switch (kind) {
+    case Position::Kind::kValue:
+    case Position::Kind::kArrayFirst:
+    case Position::Kind::kArrayAfter:
+    case Position::Kind::kArrayNext:
+    case Position::Kind::kObjectFirst:
+    case Position::Kind::kObjectAfter:
+    case Position::Kind::kObjectNext:
+    case Position::Kind::kColon:
+    case Position::Kind::kSpace:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void Machine::AddMask(const Thread& t, const History& history, std::span<uint32_t> mask) {
   if (t.pos.kind == Position::Kind::kDone) return;
+  if (t.pos.count > 0 && Spacious(t.pos.kind)) {
+    // As without white space before it, less the tokens that begin with too much of it.
+    Thread fresh = t;
+    fresh.pos.count = 0;
+    space_scratch_.assign(vocabulary_->mask_words(), 0);
+    std::vector<uint32_t> scratch = std::move(space_scratch_);
+    AddMask(fresh, history, scratch);
+    const auto left = static_cast<uint32_t>(options_.max_whitespace) - t.pos.count;
+    for (const auto& [length, id] : vocabulary_->leading_spaces()) {
+      if (length <= left) break;
+      scratch[id / 32] &= ~(1u << (id % 32));
+    }
+    Or(scratch, mask);
+    space_scratch_ = std::move(scratch);
+    return;
+  }
   Key key;
   if (!MaskKey(t, history, &key)) {
     ComputeMask(t, history, mask);
     return;
   }
-  if (auto it = masks_.find(key); it != masks_.end()) {
-    Or(*it->second, mask);
-    return;
-  }
+  Or(Cached(key, [&](std::span<uint32_t> made) { ComputeMask(t, history, made); }), mask);
+}
+
+const std::vector<uint32_t>& Machine::Cached(const Key& key,
+                                             const std::function<void(std::span<uint32_t>)>& fill) {
+  if (auto it = masks_.find(key); it != masks_.end()) return *it->second;
   auto made = std::make_shared<std::vector<uint32_t>>(vocabulary_->mask_words(), 0);
-  ComputeMask(t, history, *made);
-  Or(*made, mask);
+  fill(*made);
   const uint64_t bytes = made->size() * 4 + 64;
   if (mask_bytes_ + bytes > options_.mask_cache_bytes) {
     masks_.clear();
-    locals_.clear();
     mask_bytes_ = 0;
   }
   mask_bytes_ += bytes;
-  masks_.emplace(key, std::move(made));
+  return *masks_.emplace(key, std::move(made)).first->second;
 }
 
 void Machine::ComputeMask(const Thread& t, const History& history, std::span<uint32_t> mask) {
@@ -124,7 +160,12 @@ const Machine::LocalMask& Machine::Local(const void* owner, int32_t state, uint3
   LocalMask made;
   made.inside.assign(vocabulary_->mask_words(), 0);
   fill(made);
-  mask_bytes_ += made.inside.size() * 4 + made.exits.size() * 4 + 64;
+  const uint64_t bytes = made.inside.size() * 4 + made.exits.size() * 4 + 64;
+  if (local_bytes_ + bytes > options_.mask_cache_bytes) {
+    locals_.clear();
+    local_bytes_ = 0;
+  }
+  local_bytes_ += bytes;
   return locals_.emplace(key, std::move(made)).first->second;
 }
 
@@ -196,15 +237,32 @@ void Machine::StringMask(const Thread& t, const History& history, std::span<uint
     }
     return;
   }
-  Threads closed;
-  history.bytes.push_back('"');
-  Complete(t.stack, history, closed);
-  const After after = MakeAfter(std::move(closed), history);
-  history.bytes.pop_back();
+  const auto make_after = [&] {
+    Threads closed;
+    history.bytes.push_back('"');
+    Complete(t.stack, history, closed);
+    After made = MakeAfter(std::move(closed), history);
+    history.bytes.pop_back();
+    return made;
+  };
   if (lexer.Universal(lexer.base(t.pos.state)) && (set.any_text || !rule.bounded)) {
     const StringMasks::Entry& entry = v.string_masks().Find(lexer, t.pos.state);
     const uint64_t limit = set.max == kNoLimit ? kNoLimit : set.max - t.pos.count;
     entry.AddInside(limit, mask);
+    if (rule.bounded && t.pos.count >= set.min &&
+        (set.max == kNoLimit || t.pos.count + entry.longest_exit <= set.max)) {
+      // The string may be closed whatever its length: the same for many lengths.
+      const uint64_t below = t.stack ? t.stack->hash : 1;
+      const Key key = {Mix(below, reinterpret_cast<uintptr_t>(&entry)),
+                       Mix(below * 0x9E3779B97F4A7C15ull, 2)};
+      Or(Cached(key,
+                [&](std::span<uint32_t> made) {
+                  for (const StringMasks::Exit& e : entry.exits) Exit(e.node, after, history, made);
+                }),
+         mask);
+      return;
+    }
+    const After after = make_after();
     for (const StringMasks::Exit& e : entry.exits) {
       if (set.any_text) {
         const uint64_t count = t.pos.count + e.chars;
@@ -252,7 +310,27 @@ void Machine::StringMask(const Thread& t, const History& history, std::span<uint
     }
   });
   Or(local.inside, mask);
+  if (local.exits.empty()) return;
+  const After after = make_after();
   for (int32_t node : local.exits) Exit(node, after, history, mask);
+}
+
+// Whether every name that begins so is of one class, and none of them has come yet.
+bool Machine::KeyExitsAlike(const Thread& t, std::string_view raw) {
+  const Frame& f = *t.stack;
+  const Lexer& lexer = *key_lexers_.at(f.object);
+  const int32_t state = lexer.base(t.pos.state);
+  const Dfa& dfa = *f.object->names;
+  for (int c = 0; c < dfa.alphabet.num_classes; ++c) {
+    if (dfa.NextClass(state, c) != state) return false;
+  }
+  const KeyClass& k = f.object->classes[dfa.accept[state] - 1];
+  if (!k.possible || k.literal >= 0) return false;
+  if (f.others == nullptr) return true;
+  const std::string prefix = DecodeJsonString(raw);
+  return std::none_of(f.others->begin(), f.others->end(), [&](const std::string& name) {
+    return name.compare(0, prefix.size(), prefix) == 0;
+  });
 }
 
 void Machine::KeyMask(const Thread& t, const History& history, std::span<uint32_t> mask) {
@@ -263,6 +341,7 @@ void Machine::KeyMask(const Thread& t, const History& history, std::span<uint32_
   const bool free_choice = rule.num_some == 0 && rule.max == kNoLimit &&
                            (rule.min == 0 || rule.words[rule.names->start] == kManyWords);
   const bool universal = lexer.Universal(lexer.base(t.pos.state));
+  const std::string raw(history.From(t.pos.start));
   if (!free_choice || (!universal && !rule.always_many)) {
     Walk(0, {t}, history, mask);
     return;
@@ -272,7 +351,28 @@ void Machine::KeyMask(const Thread& t, const History& history, std::span<uint32_
   if (universal) {
     const StringMasks::Entry& entry = v.string_masks().Find(lexer, t.pos.state);
     entry.AddInside(kNoLimit, mask);
-    for (const StringMasks::Exit& e : entry.exits) plain.push_back(e.node);
+    if (KeyExitsAlike(t, raw)) {
+      // Wherever the name ends it is of the same class and new: the same for many names.
+      const int32_t k = rule.names->accept[lexer.base(t.pos.state)] - 1;
+      const uint64_t below = Mix(t.stack->hash, static_cast<uint64_t>(k));
+      const Key key = {Mix(below, reinterpret_cast<uintptr_t>(&entry)),
+                       Mix(below * 0x9E3779B97F4A7C15ull, 3)};
+      Or(Cached(key,
+                [&](std::span<uint32_t> made) {
+                  Threads threads;
+                  AddProperty(t.stack, k, DecodeJsonString(raw), threads);
+                  const After after = MakeAfter(std::move(threads), history);
+                  for (const StringMasks::Exit& e : entry.exits) {
+                    if (v.height(e.node) < kBytesToNextName) Exit(e.node, after, history, made);
+                  }
+                }),
+         mask);
+      for (const StringMasks::Exit& e : entry.exits) {
+        if (v.height(e.node) >= kBytesToNextName) plain.push_back(e.node);
+      }
+    } else {
+      for (const StringMasks::Exit& e : entry.exits) plain.push_back(e.node);
+    }
   } else {
     const LocalMask& local = Local(&lexer, t.pos.state, 0, [&](LocalMask& made) {
       std::vector<int32_t> levels(static_cast<size_t>(v.max_depth()) + 1);
@@ -296,7 +396,6 @@ void Machine::KeyMask(const Thread& t, const History& history, std::span<uint32_
   // Behind the quote, names of one class lead to the same place, until the next name is compared
   // with them.
   std::map<int32_t, After> after;
-  const std::string raw(history.From(t.pos.start));
   const size_t before = history.bytes.size();
   for (int32_t node : *exits) {
     const std::string path = v.PathBytes(node);
@@ -319,9 +418,10 @@ void Machine::KeyMask(const Thread& t, const History& history, std::span<uint32_
     }
     history.bytes += path;
     if (v.height(node) >= kBytesToNextName) {
-      Threads threads;
-      AddProperty(t.stack, k, name, threads);
-      Exit(node, MakeAfter(std::move(threads), history), history, mask);
+      After any_byte;
+      AddProperty(t.stack, k, name, any_byte.threads);
+      std::fill(std::begin(any_byte.first), std::end(any_byte.first), true);
+      Exit(node, any_byte, history, mask);
     } else {
       auto it = after.find(k);
       if (it == after.end()) {

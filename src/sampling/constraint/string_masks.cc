@@ -53,7 +53,10 @@ void StringMasks::Fill(int32_t start, Entry& entry) {
     const Level& above = levels[depth - 1];
     const int32_t next = any_.Next(above.state, vocabulary_.byte(i));
     if (next < 0) {
-      if (next == Lexer::kQuote) entry.exits.push_back({i, above.chars});
+      if (next == Lexer::kQuote) {
+        entry.exits.push_back({i, above.chars});
+        entry.longest_exit = std::max(entry.longest_exit, above.chars);
+      }
       i = vocabulary_.subtree_end(i);
       continue;
     }

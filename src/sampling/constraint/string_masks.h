@@ -24,6 +24,7 @@ class StringMasks {
     // Tokens of `inside` by the number of characters they begin or go on with, most first.
     std::vector<std::pair<uint32_t, int32_t>> by_length;
     std::vector<Exit> exits;
+    uint32_t longest_exit = 0;  // most characters before a closing quote
 
     /// ORs the tokens of at most `limit` characters into `mask`.
     void AddInside(uint64_t limit, std::span<uint32_t> mask) const;

@@ -32,6 +32,20 @@ std::shared_ptr<const VocabularyTrie> VocabularyTrie::Build(std::vector<std::str
     const int c = t.token_bytes_[a].compare(t.token_bytes_[b]);
     return c != 0 ? c < 0 : a < b;
   });
+  for (int32_t id : order) {
+    const std::string& bytes = t.token_bytes_[id];
+    const size_t spaces = std::min(bytes.find_first_not_of(" \t\r\n"), bytes.size());
+    for (size_t e = bytes.find_first_of("eE"); e != std::string::npos;
+         e = bytes.find_first_of("eE", e + 1)) {
+      size_t i = e + 1;
+      if (i < bytes.size() && (bytes[i] == '+' || bytes[i] == '-')) ++i;
+      const size_t digits = std::min(bytes.find_first_not_of("0123456789", i), bytes.size()) - i;
+      if (digits >= 3) t.has_long_exponents_ = true;
+    }
+    if (spaces > 0) t.leading_spaces_.emplace_back(static_cast<uint32_t>(spaces), id);
+  }
+  std::stable_sort(t.leading_spaces_.begin(), t.leading_spaces_.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
   // Depth-first: each token shares a path with the one before it and adds the rest.
   std::vector<int32_t> path = {0};
   t.byte_.push_back(0);

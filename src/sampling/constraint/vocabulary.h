@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace ink {
@@ -48,6 +49,10 @@ class VocabularyTrie {
   int32_t max_depth() const { return max_depth_; }
   /// How many bytes the longest token in the subtree of `node` has beyond it.
   int32_t height(int32_t node) const { return height_[node]; }
+  /// Tokens that begin with JSON white space, by how many bytes of it, most first.
+  std::span<const std::pair<uint32_t, int32_t>> leading_spaces() const { return leading_spaces_; }
+  /// Some token holds three digits of a number's exponent, as in "e300".
+  bool has_long_exponents() const { return has_long_exponents_; }
   /// Bytes that lead to `node`.
   std::string PathBytes(int32_t node) const;
   /// Bytes of memory held, for the ledger.
@@ -67,7 +72,9 @@ class VocabularyTrie {
   std::vector<int32_t> end_;
   std::vector<int32_t> first_;       // [num_nodes + 1] into sorted_ids_
   std::vector<int32_t> sorted_ids_;  // token ids in node order
+  std::vector<std::pair<uint32_t, int32_t>> leading_spaces_;
   int32_t max_depth_ = 0;
+  bool has_long_exponents_ = false;
   std::unique_ptr<constraint::StringMasks> string_masks_;
 };
 
