@@ -7,15 +7,18 @@
 namespace ink {
 namespace {
 
-// Rows whose accumulators stay in L1/L2 while a panel pair's segments pass: 256 rows x 32 outputs
-// x 4 bytes = 32 KiB, beside 8 KiB of unpacked codes and a 2 KiB activation tile in 48 KiB of L1.
-// A panel is unpacked once per row block: at 256 rows that is 1 to 2% of the multiplications.
+// Many rows: a block of 256 rows meets a group of 8 panels, segment by segment. The segment's
+// activations (64 KiB of codes, 24 KiB of scales and sums) and the group's accumulators (256 x 128
+// x 4 bytes = 128 KiB) stay in 1 MiB of L2 while four panel pairs use them; pair by pair over all
+// segments instead, activations came from L3 each time, 10 to 20% slower. A panel is unpacked once
+// per row block, under 1% of the multiplications.
 constexpr int64_t kRowBlock = 256;
+constexpr int64_t kGroupPanels = 8;
 
-// A thread takes work of at least this many bytes of weights, or one panel pair when many rows make
-// a pair long. 64 KiB streams for about 2 us: hand-out costs 2%, imbalance at the end of a
-// 1 MiB weight stays below 6%.
-constexpr int64_t kChunkBytes = 64 << 10;
+// With few rows a weight is cut into this many pieces per thread: long ones, since every piece
+// begins with a cold stream (37 KB pieces, taken in turn by two threads, read 28 GB/s where long
+// ones read 50), and several, so that a late thread costs an eighth of a weight at most.
+constexpr int64_t kPiecesPerThread = 4;
 
 // With few rows the weights' stream decides. It runs through two panels at once and jumps at their
 // ends, where hardware prefetchers lose it, and it pauses while unpacked codes are multiplied: left
@@ -40,45 +43,52 @@ const std::byte* SegmentAhead(const PackedMatrix& matrix, int64_t panel, int cou
   return matrix.data + panel * matrix.panel_bytes + segment * full_bytes;
 }
 
-// Multiplies panels [first, first + count) (count <= 2) of one weight with all rows.
+// Multiplies panels [first, first + group) of one weight with all rows, `step` panels at a time.
 void RunPanels(const LinearKernels& kernels, const LinearParams& params,
-               const LinearWorkspace& workspace, int weight, int64_t first, int count,
+               const LinearWorkspace& workspace, int weight, int64_t first, int64_t group, int step,
                std::byte* scratch) {
   const PackedMatrix& matrix = params.weights[weight];
   const PanelFormat& format = *FindPanelFormat(matrix.type);
-  std::byte* unpack_scratch = scratch;
   float* acc = reinterpret_cast<float*>(scratch + kPanelsPerStep * kUnpackBytes);
   const int64_t full_bytes = SegmentBytes(format, kSegmentCols);
   const bool look_ahead = params.num_rows <= kAheadRows;
+  const float* bias = params.bias[weight];
   for (int64_t row0 = 0; row0 < params.num_rows; row0 += kRowBlock) {
-    int64_t num = std::min(kRowBlock, params.num_rows - row0);
-    std::memset(acc, 0, num * count * kPanelRows * sizeof(float));
+    const int64_t num = std::min(kRowBlock, params.num_rows - row0);
+    // Accumulators of panel p start at p * num * 16: steps follow each other, [row][panel][16].
+    std::memset(acc, 0, num * group * kPanelRows * sizeof(float));
     for (int64_t s = 0; s < workspace.num_segments; ++s) {
-      int cols = static_cast<int>(std::min<int64_t>(kSegmentCols, params.cols - s * kSegmentCols));
-      UnpackedPanel panels[kPanelsPerStep];
-      for (int p = 0; p < count; ++p) {
-        panels[p].few_rows = look_ahead;
-        if (look_ahead) {
-          panels[p].ahead = SegmentAhead(matrix, first + p, count, s + kAheadSegments,
-                                         workspace.num_segments, full_bytes);
+      const int cols =
+          static_cast<int>(std::min<int64_t>(kSegmentCols, params.cols - s * kSegmentCols));
+      for (int64_t p0 = 0; p0 < group; p0 += step) {
+        const int count = static_cast<int>(std::min<int64_t>(step, group - p0));
+        UnpackedPanel panels[kPanelsPerStep];
+        for (int p = 0; p < count; ++p) {
+          const int64_t panel = first + p0 + p;
+          panels[p].few_rows = look_ahead;
+          if (look_ahead) {
+            panels[p].ahead = SegmentAhead(matrix, panel, count, s + kAheadSegments,
+                                           workspace.num_segments, full_bytes);
+          }
+          kernels.unpack(format, matrix.data + panel * matrix.panel_bytes + s * full_bytes, cols,
+                         scratch + p * kUnpackBytes, &panels[p]);
         }
-        kernels.unpack(format, matrix.data + (first + p) * matrix.panel_bytes + s * full_bytes,
-                       cols, unpack_scratch + p * kUnpackBytes, &panels[p]);
+        kernels.accumulate(format, panels, count, cols, workspace, s, params.num_rows, row0, num,
+                           acc + p0 * num * kPanelRows);
       }
-      kernels.accumulate(format, panels, count, cols, workspace, s, params.num_rows, row0, num,
-                         acc);
     }
-    float* y = params.y[weight];
-    const float* bias = params.bias[weight];
-    int64_t n0 = first * kPanelRows;
-    int64_t width = std::min<int64_t>(count * kPanelRows, matrix.rows - n0);
-    for (int64_t r = 0; r < num; ++r) {
-      const float* from = acc + r * count * kPanelRows;
-      float* to = y + (row0 + r) * params.y_stride[weight] + n0;
-      if (bias == nullptr) {
-        std::memcpy(to, from, width * sizeof(float));
-      } else {
-        for (int64_t n = 0; n < width; ++n) to[n] = from[n] + bias[n0 + n];
+    for (int64_t p0 = 0; p0 < group; p0 += step) {
+      const int64_t count = std::min<int64_t>(step, group - p0);
+      const int64_t n0 = (first + p0) * kPanelRows;
+      const int64_t width = std::min<int64_t>(count * kPanelRows, matrix.rows - n0);
+      const float* from = acc + p0 * num * kPanelRows;
+      for (int64_t r = 0; r < num; ++r, from += count * kPanelRows) {
+        float* to = params.y[weight] + (row0 + r) * params.y_stride[weight] + n0;
+        if (bias == nullptr) {
+          std::memcpy(to, from, width * sizeof(float));
+        } else {
+          for (int64_t n = 0; n < width; ++n) to[n] = from[n] + bias[n0 + n];
+        }
       }
     }
   }
@@ -119,9 +129,10 @@ void RunLinear(const LinearKernels& kernels, const LinearParams& params,
   for (int w = 0; w < params.num_weights; ++w) {
     const PackedMatrix& matrix = params.weights[w];
     int64_t panels = (matrix.rows + kPanelRows - 1) / kPanelRows;
-    int64_t size = kPanelsPerStep;
-    if (params.num_rows < 32) {
-      size = std::max<int64_t>(size, kChunkBytes / matrix.panel_bytes / 2 * 2);
+    int64_t size = kGroupPanels;
+    if (params.num_rows <= kAheadRows) {
+      const int64_t pieces = kPiecesPerThread * context.num_threads();
+      size = (panels + 2 * pieces - 1) / (2 * pieces) * 2;
     }
     sizes[w] = size;
     counts[w] = (panels + size - 1) / size;
@@ -133,10 +144,12 @@ void RunLinear(const LinearKernels& kernels, const LinearParams& params,
     const PackedMatrix& matrix = params.weights[w];
     int64_t panels = (matrix.rows + kPanelRows - 1) / kPanelRows;
     int64_t end = std::min(panels, (item + 1) * sizes[w]);
-    const int64_t step = PanelsPerStep(*FindPanelFormat(matrix.type), params.num_rows);
-    for (int64_t p = item * sizes[w]; p < end; p += step) {
-      RunPanels(kernels, params, workspace, w, p,
-                static_cast<int>(std::min<int64_t>(step, end - p)), context.ThreadScratch(thread));
+    const int step = PanelsPerStep(*FindPanelFormat(matrix.type), params.num_rows);
+    // Few rows read each panel to its end before the next: one sequential stream.
+    const int64_t group = params.num_rows <= kAheadRows ? step : kGroupPanels;
+    for (int64_t p = item * sizes[w]; p < end; p += group) {
+      RunPanels(kernels, params, workspace, w, p, std::min(group, end - p), step,
+                context.ThreadScratch(thread));
     }
   });
 }

@@ -13,12 +13,15 @@ Result<std::unique_ptr<Model>> LoadGemma3(ModelLoader& loader) {
   options.attention.head_norms = true;
   INK_ASSIGN_OR_RETURN(options.logit_softcap,
                        m.GetFloat(config.prefix + ".final_logit_softcapping", 0.0f));
+  INK_ASSIGN_OR_RETURN(options.attention.scale,
+                       m.GetFloat(config.prefix + ".attention.scale", 0.0f));
   // The 27B model (62 layers) scales queries by d_model / num_heads instead of the head size.
-  if (config.num_layers == 62) {
+  if (options.attention.scale == 0 && config.num_layers == 62) {
     options.attention.scale =
         1.0f / std::sqrt(static_cast<float>(config.d_model) / config.num_heads);
   }
-  options.windows = AlternatingWindows(config.num_layers, config.sliding_window, 6);
+  INK_ASSIGN_OR_RETURN(int period, ReadWindowPeriod(loader, config, 6));
+  options.windows = AlternatingWindows(config.num_layers, config.sliding_window, period);
   INK_ASSIGN_OR_RETURN(
       options.full_rope,
       ReadRopeScaling(loader.source(), config.prefix, config.rotary_dim, loader.options().context));

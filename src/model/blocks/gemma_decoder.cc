@@ -17,6 +17,16 @@ std::vector<int64_t> AlternatingWindows(int num_layers, int64_t window, int peri
   return windows;
 }
 
+Result<int> ReadWindowPeriod(const ModelLoader& loader, const DecoderConfig& config, int fallback) {
+  const std::string key = config.prefix + ".attention.sliding_window_pattern";
+  INK_ASSIGN_OR_RETURN(uint32_t period, loader.metadata().GetU32(key, fallback));
+  if (period == 0 || period > 4096) {
+    return Corrupt(loader.source().path() + ": " + key + ": expected 1 to 4096, got " +
+                   std::to_string(period));
+  }
+  return static_cast<int>(period);
+}
+
 Result<std::unique_ptr<Model>> GemmaDecoder::Load(ModelLoader& loader, const DecoderConfig& config,
                                                   const Options& options) {
   auto model = std::make_unique<GemmaDecoder>();

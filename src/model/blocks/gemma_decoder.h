@@ -47,4 +47,7 @@ class GemmaDecoder : public Model {
 /// Windows of a repeating pattern in which every `period`-th layer sees everything.
 std::vector<int64_t> AlternatingWindows(int num_layers, int64_t window, int period);
 
+/// PREFIX.attention.sliding_window_pattern: every how many layers one sees everything.
+Result<int> ReadWindowPeriod(const ModelLoader& loader, const DecoderConfig& config, int fallback);
+
 }  // namespace ink
