@@ -26,7 +26,13 @@ struct IntTile {
   const float* scaled_sums;
   const int32_t* sum_pairs;
   int cols;
+  int64_t ahead;  // from packed codes to the segment wanted soon
 };
+
+INK_INLINE int64_t BytesAhead(const UnpackedPanel& panel) {
+  return panel.ahead == nullptr ? kPageAhead
+                                : panel.ahead - static_cast<const std::byte*>(panel.codes);
+}
 
 INK_INLINE __m256i Zero() { return _mm256_setzero_si256(); }
 
@@ -149,7 +155,7 @@ struct SignedCodes {
 template <class F>
 void StoreSigned(const UnpackedPanel& panel, int cols) {
   const SignedCodes out(panel.scratch);
-  const F planes(panel.codes, cols);
+  const F planes(panel.codes, cols, BytesAhead(panel));
   __m256i scaled[2] = {Zero(), Zero()};
   for (int b = 0; b < cols / 32; ++b) {
     Unroll<2>([&](auto half) INK_INLINED {
@@ -415,7 +421,7 @@ INK_INLINE void PackedBlock(const F& planes, const IntTile& tile, int b, __m256i
 template <class F, int kT>
 void PackedRows(const IntTile& tile_in, float* __restrict acc, int64_t acc_stride) {
   const IntTile tile = tile_in;
-  const F planes(tile.codes, tile.cols);
+  const F planes(tile.codes, tile.cols, tile.ahead);
   if constexpr (F::kGroups == 0) {
     __m256 y[2][kT];
     Unroll<2>([&](auto half) INK_INLINED {
@@ -476,7 +482,8 @@ void AccumulateInts(const UnpackedPanel* panels, int num_panels, int cols, const
       if constexpr (F::kSigned) {
         StoreSigned<F>(panels[p], cols);
       } else {
-        F(panels[p].codes, cols).Store(cols, reinterpret_cast<uint8_t*>(panels[p].scratch));
+        F(panels[p].codes, cols, BytesAhead(panels[p]))
+            .Store(cols, reinterpret_cast<uint8_t*>(panels[p].scratch));
       }
     }
   }
@@ -492,6 +499,7 @@ void AccumulateInts(const UnpackedPanel* panels, int num_panels, int cols, const
       tile.m = panels[p].m;
       tile.scales = panels[p].scales;
       tile.min_pairs = panels[p].min_pairs;
+      tile.ahead = BytesAhead(panels[p]);
       tile.q = packed.codes + at * kSegmentCols;
       tile.dx = packed.scales + at * (kPer32 ? 8 : 1);
       tile.neg_sums = packed.negative_sums + at * kPerRow;

@@ -26,7 +26,7 @@ INK_INLINE __m256 LoadColumn(const std::byte* codes, int64_t k, int half) {
 template <Stored kStored>
 void ToFloats(const std::byte* codes, int cols, float* out) {
   for (int k = 0; k < cols; ++k, out += kPanelRows) {
-    if (k % 2 == 0) PrefetchPage(codes + k * 32);
+    if (k % 2 == 0) Prefetch(codes + k * 32 + kPageAhead);
     _mm256_store_ps(out, LoadColumn<kStored>(codes, k, 0));
     _mm256_store_ps(out + 8, LoadColumn<kStored>(codes, k, 1));
   }
@@ -66,10 +66,10 @@ void FloatsTile(const std::byte* const* codes_in, const float* x, int cols, floa
       Unroll<kP>([&](auto panel) INK_INLINED {
         constexpr int i = decltype(panel)::value;
         if constexpr (kStored == Stored::kFloat) {
-          PrefetchPage(codes[i] + k * 64);
-          PrefetchPage(codes[i] + k * 64 + 64);
+          Prefetch(codes[i] + k * 64 + kPageAhead);
+          Prefetch(codes[i] + k * 64 + 64 + kPageAhead);
         } else {
-          PrefetchPage(codes[i] + k * 32);
+          Prefetch(codes[i] + k * 32 + kPageAhead);
         }
       });
     }

@@ -33,11 +33,14 @@ struct Codes {
 
   const uint8_t* low;
   const uint8_t* high;
+  int64_t ahead;
   __m256i table;
 
-  INK_INLINE Codes(const void* codes, int cols)
+  // Of each line read, the one `ahead` bytes on is asked for.
+  INK_INLINE Codes(const void* codes, int cols, int64_t ahead_bytes)
       : low(static_cast<const uint8_t*>(codes)),
         high(low + cols * (kBits >= 4 ? 8 : 4)),
+        ahead(ahead_bytes),
         table(_mm256_setzero_si256()) {
     if constexpr (kMap == CodeMap::kSignedTable) {
       table = _mm256_xor_si256(Table(kIq4Codes), _mm256_set1_epi8(-128));
@@ -66,22 +69,22 @@ struct Codes {
     if constexpr (kBits == 6) {
       const uint8_t* p = high + block * 128 + kHalf * 32;
       if constexpr (kHalf == 0) {
-        PrefetchPage(p);
-        PrefetchPage(p + 64);
+        Prefetch(p + ahead);
+        Prefetch(p + 64 + ahead);
       }
       h.first = LoadInt(p);
       h.second = LoadInt(p + 64);
     } else if constexpr (kBits <= 3) {
       if constexpr (kHalf == 0) {
-        PrefetchPage(h.low);
-        PrefetchPage(h.low + 64);
+        Prefetch(h.low + ahead);
+        Prefetch(h.low + 64 + ahead);
       }
       h.first = LoadInt(h.low);
       h.second = LoadInt(h.low + 64);
     }
     if constexpr (kBits == 5 || kBits == 3) {
       const uint8_t* p = high + block * 64 + kHalf * 32;
-      if constexpr (kHalf == 0) PrefetchPage(p);
+      if constexpr (kHalf == 0) Prefetch(p + ahead);
       h.bit = LoadInt(p);
     }
     return h;
@@ -106,14 +109,14 @@ struct Codes {
       static_assert(kMap == CodeMap::kFlipSign);
       const __m256i flip = _mm256_set1_epi8(-128);
       if constexpr (kHalf == 0) {
-        PrefetchPage(h.low + i * 64);
-        PrefetchPage(h.low + (i + 4) * 64);
+        Prefetch(h.low + i * 64 + ahead);
+        Prefetch(h.low + (i + 4) * 64 + ahead);
       }
       *a = _mm256_xor_si256(LoadInt(h.low + i * 64), flip);
       *b = _mm256_xor_si256(LoadInt(h.low + (i + 4) * 64), flip);
     } else if constexpr (kBits >= 4) {
       const __m256i nibble = _mm256_set1_epi8(15);
-      if constexpr (kHalf == 0) PrefetchPage(h.low + i * 64);
+      if constexpr (kHalf == 0) Prefetch(h.low + i * 64 + ahead);
       __m256i bytes = LoadInt(h.low + i * 64);
       *a = _mm256_and_si256(bytes, nibble);
       *b = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);

@@ -42,9 +42,8 @@ INK_INLINE __m256 LoadHalves(const void* p) {
 }
 
 // Segments follow each other in memory; the hardware prefetcher loses the stream at page borders,
-// so lines are asked for one page ahead.
-INK_INLINE void PrefetchPage(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p) + 4096, _MM_HINT_T0);
-}
+// so lines are asked for one page ahead where the caller knows no better.
+inline constexpr int64_t kPageAhead = 4096;
+INK_INLINE void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace ink::avx2

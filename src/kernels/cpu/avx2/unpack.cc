@@ -155,6 +155,12 @@ void Unpack(const PanelFormat& f, const std::byte* segment, int cols, std::byte*
   out->min_pairs = s.min_pairs;
   if (f.code_bits == 0) return;
   const uint8_t* scales = reinterpret_cast<const uint8_t*>(segment) + 2 * f.code_bits * cols;
+  if (out->ahead != nullptr) {
+    // Accumulate asks for the codes of the segment ahead.
+    const int64_t end = SegmentBytes(f, cols);
+    for (int64_t at = int64_t{2} * f.code_bits * cols; at < end; at += 64)
+      Prefetch(out->ahead + at);
+  }
   if (f.kind == PanelKind::kScale32) {
     ScalesPer32(f, scales, cols, s, out);
     return;
