@@ -2,6 +2,10 @@
 #include <array>
 #include <string>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "kernels/cpu/avx2/kernels_attn.h"
 #include "kernels/cpu/avx2/linear.h"
 #include "kernels/cpu/avx512/kernels_attn.h"
@@ -109,8 +113,11 @@ Tables FindTables() {
       __builtin_cpu_supports("avx512vbmi")) {
     tables.list[tables.count++] = &kAvx512;
   }
+  // Clang 14 has no __builtin_cpu_supports("f16c").
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
+      __builtin_cpu_supports("bmi2") && f16c) {
     tables.list[tables.count++] = &kAvx2;
   }
 #endif
