@@ -160,7 +160,10 @@ TEST(Linear, EveryTableAgreesWithTheReference) {
     for (int64_t cols : {block, int64_t{256}, 7 * block, int64_t{768}}) {
       for (int64_t rows : {1, 16, 17, 48}) {
         for (int64_t num_rows : {1, 2, 3, 7, 8, 13, 33, 300}) {
-          if (num_rows > 40 && (rows != 48 || cols > 256)) continue;
+          // The slow reference: many rows and odd shapes for some formats only.
+          const bool is_long = num_rows > 40;
+          if (is_long && (rows != 48 || cols != 256 || Info(type).block_values < 256)) continue;
+          if (cols == 768 && num_rows > 13) continue;
           LinearCase c(type, rows, cols, num_rows, rows * 1000 + cols + num_rows, rows == 17);
           auto want = c.Run(reference::Linear, 1);
           for (const OpTable* table : CpuOpTables()) {
