@@ -257,6 +257,7 @@ void Machine::StringMask(const Thread& t, const History& history, std::span<uint
                        Mix(below * 0x9E3779B97F4A7C15ull, 2)};
       Or(Cached(key,
                 [&](std::span<uint32_t> made) {
+                  const After after = make_after();
                   for (const StringMasks::Exit& e : entry.exits) Exit(e.node, after, history, made);
                 }),
          mask);
