@@ -112,7 +112,7 @@ class AnthropicFormat : public ResponseFormat {
                          {"input", arguments.ok() ? *arguments : Json::object()}});
     }
     Json body = Message(std::move(content));
-    for (const auto& [name, value] : StopFields(output).items()) body[name] = value;
+    body.update(StopFields(output));
     body["usage"] = UsageJson(outcome.usage);
     if (timings_) body["timings"] = TimingsJson(outcome, sampling_);
     return body;

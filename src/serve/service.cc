@@ -104,7 +104,7 @@ void Service::Process(Job job) {
   if (IsTraceparent(request.Header("traceparent"))) {
     context.traceparent = request.Header("traceparent");
   }
-  const std::string_view method = request.method == "HEAD" ? "GET" : request.method;
+  const std::string method = request.method == "HEAD" ? "GET" : request.method;
   const Route* route = nullptr;
   bool path_known = false;
   std::string allow;

@@ -19,7 +19,7 @@ inline constexpr int kTinyContext = 200;
 inline constexpr const char* kTinyTemplate =
     "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
     "{% if tools %}{% for t in tools %}{{ t.function.name }}\n{% endfor %}"
-    "{# <tool_call> #}{% endif %}"
+    "{% endif %}"
     "{% if add_generation_prompt %}a:{% endif %}";
 
 inline std::shared_ptr<const Tokenizer> TinyTokenizer(bool with_template = true) {
