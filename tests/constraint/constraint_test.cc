@@ -165,7 +165,7 @@ TEST(Json, DraftsAndDocuments) {
 
 TEST(Json, RefusalsNameTheKeyword) {
   const std::pair<const char*, const char*> cases[] = {
-      {R"({"properties":{"a":{"pattern":"(?=x)"}}})", "pattern"},
+      {R"~({"properties":{"a":{"pattern":"(?=x)"}}})~", "pattern"},
       {R"({"not":{"uniqueItems":true}})", "uniqueItems"},
       {R"({"type":"strin"})", "type"},
       {R"({"minLength":-1})", "minLength"},
