@@ -34,6 +34,7 @@ using RegisterFunction = CommandBody (*)(CLI::App& app);
 CommandBody RegisterConvert(CLI::App& app);
 CommandBody RegisterQuantize(CLI::App& app);
 CommandBody RegisterRun(CLI::App& app);
+CommandBody RegisterChat(CLI::App& app);
 CommandBody RegisterLogits(CLI::App& app);
 CommandBody RegisterPerplexity(CLI::App& app);
 CommandBody RegisterPlan(CLI::App& app);
@@ -43,5 +44,8 @@ CommandBody RegisterTrain(CLI::App& app);
 CommandBody RegisterTokenizer(CLI::App& app);
 CommandBody RegisterTemplate(CLI::App& app);
 CommandBody RegisterConstrain(CLI::App& app);
+CommandBody RegisterServe(CLI::App& app);
+CommandBody RegisterKeys(CLI::App& app);
+CommandBody RegisterLoadtest(CLI::App& app);
 
 }  // namespace ink::cli

@@ -26,6 +26,7 @@ const std::vector<Command>& Commands() {
       {"convert", "GGUF file to Hugging Face folder and back", RegisterConvert},
       {"quantize", "write a model in other tensor types", RegisterQuantize},
       {"run", "continue a text", RegisterRun},
+      {"chat", "a conversation, with the model's chat template", RegisterChat},
       {"tokenize", "texts to token ids", RegisterTokenize},
       {"logits", "logits of every position, for checks", RegisterLogits},
       {"perplexity", "how well a model predicts a text", RegisterPerplexity},
@@ -35,6 +36,9 @@ const std::vector<Command>& Commands() {
       {"tokenizer", "train a tokenizer", RegisterTokenizer},
       {"template", "render a chat template on contexts", RegisterTemplate},
       {"constrain", "check or draw texts under a schema, grammar or pattern", RegisterConstrain},
+      {"serve", "the engine behind the APIs that clients speak", RegisterServe},
+      {"keys", "API keys of a server", RegisterKeys},
+      {"loadtest", "load on any OpenAI server, with its latencies", RegisterLoadtest},
   };
   return commands;
 }

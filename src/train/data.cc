@@ -52,6 +52,20 @@ Status CheckText(std::string_view text, const std::string& where) {
   return OkStatus();
 }
 
+// Every kind of line end becomes "\n": how a file came to this machine is not worth learning.
+void UnifyLineEnds(std::string* text) {
+  size_t to = 0;
+  for (size_t i = 0; i < text->size(); ++i) {
+    char c = (*text)[i];
+    if (c == '\r') {
+      if (i + 1 < text->size() && (*text)[i + 1] == '\n') ++i;
+      c = '\n';
+    }
+    (*text)[to++] = c;
+  }
+  text->resize(to);
+}
+
 Result<std::vector<std::string>> FilesOf(const DataSource& source) {
   std::error_code error;
   if (!fs::exists(source.path, error)) return NotFound(source.path + ": no such file or folder");
@@ -169,8 +183,9 @@ Status ForEachText(const DataSource& source, const std::function<Status(std::str
   INK_ASSIGN_OR_RETURN(const std::vector<std::string> files, FilesOf(source));
   for (const std::string& file : files) {
     if (source.format == DataFormat::kText) {
-      INK_ASSIGN_OR_RETURN(const std::string content, ReadFile(file, kMaxFileBytes));
+      INK_ASSIGN_OR_RETURN(std::string content, ReadFile(file, kMaxFileBytes));
       INK_RETURN_IF_ERROR(CheckText(content, file));
+      UnifyLineEnds(&content);
       INK_RETURN_IF_ERROR(text(content));
       continue;
     }

@@ -59,7 +59,6 @@ struct Provider {
         (kWhich == Which::kDq || kWhich == Which::kDk ? call.ds : call.s) + call.Matrix(z);
     r.a = matrix;
     r.a_stride = p.max_tokens;
-    r.b_form = Form::kColumns;
     r.m = t;
     r.n = d;
     r.k = t;
@@ -73,13 +72,11 @@ struct Provider {
       r.k_limit_by_row = 1;
       r.accumulate = true;
     } else if (kWhich == Which::kDk) {
-      r.a_form = Form::kColumns;
       r.b = q, r.b_stride = p.q_stride;
       r.c = p.dk + first * p.k_stride + kv * d, r.c_stride = p.k_stride;
       r.k_start_by_row = 1;
       r.accumulate = true;
     } else {
-      r.a_form = Form::kColumns;
       r.b = p.d_out + first * p.out_stride + head * d, r.b_stride = p.out_stride;
       r.c = p.dv + first * p.v_stride + kv * d, r.c_stride = p.v_stride;
       r.k_start_by_row = 1;
@@ -198,9 +195,9 @@ void Attention(const DenseAttentionParams& p, const KernelContext& context) noex
   InParts(p, context, [&](Call call, int count) {
     call.per_item = p.num_heads;
     const int t = static_cast<int>(p.max_tokens), items = count * p.num_heads;
-    RunProduct(Provider<Which::kScores>{call}, t, t, items);
+    RunProduct<Form::kRows, Form::kRows>(Provider<Which::kScores>{call}, t, t, items);
     SoftmaxKernel<<<dim3(t, items), 128>>>(call);
-    RunProduct(Provider<Which::kOut>{call}, t, p.head_dim, items);
+    RunProduct<Form::kRows, Form::kColumns>(Provider<Which::kOut>{call}, t, p.head_dim, items);
   });
 }
 
@@ -208,16 +205,18 @@ void AttentionGrad(const DenseAttentionParams& p, const KernelContext& context) 
   InParts(p, context, [&](Call call, int count) {
     call.per_item = p.num_heads;
     const int t = static_cast<int>(p.max_tokens), items = count * p.num_heads;
-    RunProduct(Provider<Which::kScores>{call}, t, t, items);
-    RunProduct(Provider<Which::kDp>{call}, t, t, items);
+    RunProduct<Form::kRows, Form::kRows>(Provider<Which::kScores>{call}, t, t, items);
+    RunProduct<Form::kRows, Form::kRows>(Provider<Which::kDp>{call}, t, t, items);
     SoftmaxGradKernel<<<dim3(t, items), 128>>>(call);
-    RunProduct(Provider<Which::kDq>{call}, t, p.head_dim, items);
+    RunProduct<Form::kRows, Form::kColumns>(Provider<Which::kDq>{call}, t, p.head_dim, items);
     // Members of a group add to the same keys, one after the other.
     call.per_item = p.num_kv_heads;
     for (int g = 0; g < p.num_heads / p.num_kv_heads; ++g) {
       call.member = g;
-      RunProduct(Provider<Which::kDk>{call}, t, p.head_dim, count * p.num_kv_heads);
-      RunProduct(Provider<Which::kDv>{call}, t, p.head_dim, count * p.num_kv_heads);
+      RunProduct<Form::kColumns, Form::kColumns>(Provider<Which::kDk>{call}, t, p.head_dim,
+                                                 count * p.num_kv_heads);
+      RunProduct<Form::kColumns, Form::kColumns>(Provider<Which::kDv>{call}, t, p.head_dim,
+                                                 count * p.num_kv_heads);
     }
   });
 }

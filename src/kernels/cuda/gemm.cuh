@@ -6,21 +6,21 @@
 #include <mma.h>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace ink::cuda {
 
 enum class Form : int { kRows, kColumns, kBfloatRows };
 
 struct Product {
-  const void* a = nullptr;  // A(m, k); Form says where
+  const void* a = nullptr;  // A(m, k), placed as its Form says
   int64_t a_stride = 0;
-  Form a_form = Form::kRows;
   const void* b = nullptr;  // B(n, k)
   int64_t b_stride = 0;
-  Form b_form = Form::kRows;
   float* c = nullptr;  // [m, n]
   int64_t c_stride = 0;
   int m = 0, n = 0, k = 0;
+  int k_begin = 0, k_end = 0;  // part of k to add up; k_end 0: all
   bool accumulate = false;
   bool lower_only = false;  // tiles wholly above the diagonal are left alone
   int k_limit_by_row = 0;   // 1: k stops at the tile's last row (A is lower triangular)
@@ -29,37 +29,42 @@ struct Product {
 };
 
 constexpr int kTileM = 64, kTileN = 64, kTileK = 32, kPad = 8;
+static_assert(kTileM == kTileN && kTileM * kTileK == 16 * 128);
 
-template <int kRowsOfTile>
-__device__ void LoadTile(const void* src, int64_t stride, Form form, int row0, int rows, int k0,
-                         int k1, __nv_bfloat16 (*to)[kTileK + kPad]) {
-  for (int i = threadIdx.x; i < kRowsOfTile * kTileK; i += blockDim.x) {
-    // Consecutive threads read consecutive addresses.
-    int r, k;
-    if (form == Form::kColumns) {
-      r = i % kRowsOfTile;
-      k = i / kRowsOfTile;
-    } else {
-      k = i % kTileK;
-      r = i / kTileK;
-    }
-    const int row = row0 + r, at = k0 + k;
-    __nv_bfloat16 value = __float2bfloat16(0.0f);
-    if (row < rows && at < k1) {
-      if (form == Form::kBfloatRows) {
-        value = static_cast<const __nv_bfloat16*>(src)[row * stride + at];
-      } else if (form == Form::kColumns) {
-        value = __float2bfloat16(static_cast<const float*>(src)[at * stride + row]);
-      } else {
-        value = __float2bfloat16(static_cast<const float*>(src)[row * stride + at]);
-      }
-    }
-    to[r][k] = value;
+// A tile passes through registers, so that all of its loads are on their way at once, and the next
+// tile's while the current one is multiplied.
+template <Form kForm>
+__device__ __forceinline__ void FetchTile(const void* src, int64_t stride, int row0, int rows,
+                                          int k0, int k1, float (&to)[16]) {
+  using Element = std::conditional_t<kForm == Form::kBfloatRows, __nv_bfloat16, float>;
+  // Consecutive threads read consecutive addresses.
+  constexpr bool kColumns = kForm == Form::kColumns;
+  const int r = kColumns ? threadIdx.x % kTileM : threadIdx.x / kTileK;
+  const int k = kColumns ? threadIdx.x / kTileM : threadIdx.x % kTileK;
+  constexpr int kRowStep = kColumns ? 0 : 128 / kTileK, kKStep = kColumns ? 128 / kTileM : 0;
+  const Element* at = static_cast<const Element*>(src) +
+                      (kColumns ? (k0 + k) * stride + row0 + r : (row0 + r) * stride + k0 + k);
+  const int64_t step = stride * (kColumns ? kKStep : kRowStep);
+#pragma unroll
+  for (int j = 0; j < 16; ++j, at += step) {
+    const bool inside = row0 + r + j * kRowStep < rows && k0 + k + j * kKStep < k1;
+    to[j] = inside ? static_cast<float>(*at) : 0.0f;
+  }
+}
+template <Form kForm>
+__device__ __forceinline__ void PutTile(const float (&from)[16],
+                                        __nv_bfloat16 (*to)[kTileK + kPad]) {
+#pragma unroll
+  for (int j = 0; j < 16; ++j) {
+    const int i = threadIdx.x + j * 128;
+    const int r = kForm == Form::kColumns ? i % kTileM : i / kTileK;
+    const int k = kForm == Form::kColumns ? i / kTileM : i % kTileK;
+    to[r][k] = __float2bfloat16(from[j]);
   }
 }
 
-template <typename Provider>
-__global__ void __launch_bounds__(128) ProductKernel(Provider provider) {
+template <Form kA, Form kB, typename Provider>
+__global__ void __launch_bounds__(128, 4) ProductKernel(Provider provider) {
   using namespace nvcuda;
   const Product p = provider(blockIdx.z);
   const int m0 = blockIdx.x * kTileM, n0 = blockIdx.y * kTileN;
@@ -70,37 +75,53 @@ __global__ void __launch_bounds__(128) ProductKernel(Provider provider) {
   __shared__ __align__(16) float cs[kTileM][kTileN + 4];
   const int warp = threadIdx.x / 32, wm = warp / 2 * 32, wn = warp % 2 * 32;
   wmma::fragment<wmma::accumulator, 16, 16, 16, float> acc[2][2];
+#pragma unroll
   for (int i = 0; i < 2; ++i) {
+#pragma unroll
     for (int j = 0; j < 2; ++j) wmma::fill_fragment(acc[i][j], 0.0f);
   }
-  int k1 = p.k, k_first = 0;
+  int k1 = p.k_end > 0 ? p.k_end : p.k, k_first = p.k_begin;
   if (p.k_limit_by_row) k1 = min(k1, m0 + kTileM);
   if (p.k_start_by_row) k_first = m0 / kTileK * kTileK;
+  float fetched_a[16], fetched_b[16];
+  FetchTile<kA>(p.a, p.a_stride, m0, p.m, k_first, k1, fetched_a);
+  FetchTile<kB>(p.b, p.b_stride, n0, p.n, k_first, k1, fetched_b);
   for (int k0 = k_first; k0 < k1; k0 += kTileK) {
-    LoadTile<kTileM>(p.a, p.a_stride, p.a_form, m0, p.m, k0, k1, as);
-    LoadTile<kTileN>(p.b, p.b_stride, p.b_form, n0, p.n, k0, k1, bs);
+    PutTile<kA>(fetched_a, as);
+    PutTile<kB>(fetched_b, bs);
     __syncthreads();
+    if (k0 + kTileK < k1) {
+      FetchTile<kA>(p.a, p.a_stride, m0, p.m, k0 + kTileK, k1, fetched_a);
+      FetchTile<kB>(p.b, p.b_stride, n0, p.n, k0 + kTileK, k1, fetched_b);
+    }
+#pragma unroll
     for (int kk = 0; kk < kTileK; kk += 16) {
       wmma::fragment<wmma::matrix_a, 16, 16, 16, __nv_bfloat16, wmma::row_major> fa[2];
       wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, wmma::col_major> fb[2];
+#pragma unroll
       for (int i = 0; i < 2; ++i) {
         wmma::load_matrix_sync(fa[i], &as[wm + i * 16][kk], kTileK + kPad);
         wmma::load_matrix_sync(fb[i], &bs[wn + i * 16][kk], kTileK + kPad);
       }
+#pragma unroll
       for (int i = 0; i < 2; ++i) {
+#pragma unroll
         for (int j = 0; j < 2; ++j) wmma::mma_sync(acc[i][j], fa[i], fb[j], acc[i][j]);
       }
     }
     __syncthreads();
   }
+#pragma unroll
   for (int i = 0; i < 2; ++i) {
+#pragma unroll
     for (int j = 0; j < 2; ++j) {
       wmma::store_matrix_sync(&cs[wm + i * 16][wn + j * 16], acc[i][j], kTileN + 4,
                               wmma::mem_row_major);
     }
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < kTileM * kTileN; i += blockDim.x) {
+#pragma unroll 8
+  for (int i = threadIdx.x; i < kTileM * kTileN; i += 128) {
     const int r = i / kTileN, c = i % kTileN;
     if (m0 + r >= p.m || n0 + c >= p.n) continue;
     float* to = p.c + (m0 + r) * p.c_stride + n0 + c;
@@ -115,11 +136,11 @@ struct OneProduct {
   __device__ Product operator()(int) const { return product; }
 };
 
-template <typename Provider>
+template <Form kA, Form kB, typename Provider>
 void RunProduct(const Provider& provider, int m, int n, int batch) {
   if (m <= 0 || n <= 0 || batch <= 0) return;
-  ProductKernel<<<dim3((m + kTileM - 1) / kTileM, (n + kTileN - 1) / kTileN, batch), 128>>>(
-      provider);
+  ProductKernel<kA, kB>
+      <<<dim3((m + kTileM - 1) / kTileM, (n + kTileN - 1) / kTileN, batch), 128>>>(provider);
 }
 
 }  // namespace ink::cuda
