@@ -131,10 +131,12 @@ void Unsigned32(const IntTile& tile, float* __restrict acc, int64_t acc_stride) 
     codes += 512;
     q += kStride * 32;
     d += 16;
-    m += 16;
     dx += kStride;
     neg_sums += kStride;
-    scaled_sums += kStride;
+    if constexpr (F::kMin) {
+      m += 16;
+      scaled_sums += kStride;
+    }
   }
 }
 
@@ -513,8 +515,11 @@ void AccumulateInts(const UnpackedPanel* panels, int num_panels, int cols, const
         tile.q += kRows * 4;
         tile.dx += kRows;
         tile.neg_sums += kRows;
-        tile.scaled_sums += kRows;
-        tile.sum_pairs += kRows;
+        if constexpr (kPer32) {
+          tile.scaled_sums += kRows;
+        } else {
+          tile.sum_pairs += kRows;
+        }
         UnpackedRows<F, 8>(tile, to + kRows * acc_stride, acc_stride);
       } else if (count == 4) {
         UnpackedRows<F, 4>(tile, to, acc_stride);
