@@ -1,6 +1,7 @@
 #include "text/pre_tokenizer.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "text/unicode.h"
@@ -20,40 +21,36 @@ std::string_view View(const std::string& text, Span span) {
 
 // Each character for which `is_match` holds is a match of its own.
 template <typename IsMatch>
-std::vector<Span> CharMatches(const std::string& text, Span piece, IsMatch is_match) {
-  std::vector<Span> matches;
+void CharMatches(const std::string& text, Span piece, IsMatch is_match,
+                 std::vector<Span>* matches) {
   size_t i = piece.begin;
   while (i < piece.end) {
     const size_t start = i;
-    if (is_match(Utf8Next(text, &i))) matches.push_back({start, i});
+    if (is_match(Utf8Next(text, &i))) matches->push_back({start, i});
   }
-  return matches;
 }
 
-std::vector<Span> TextMatches(const std::string& text, Span piece, std::string_view pattern) {
-  std::vector<Span> matches;
-  if (pattern.empty()) return matches;
+void TextMatches(const std::string& text, Span piece, std::string_view pattern,
+                 std::vector<Span>* matches) {
+  if (pattern.empty()) return;
   const std::string_view view = View(text, piece);
   for (size_t i = view.find(pattern); i != std::string_view::npos;
        i = view.find(pattern, i + pattern.size())) {
-    matches.push_back({piece.begin + i, piece.begin + i + pattern.size()});
+    matches->push_back({piece.begin + i, piece.begin + i + pattern.size()});
   }
-  return matches;
 }
 
-std::vector<Span> RegexMatches(const std::string& text, Span piece, const SplitRegex& regex) {
-  std::vector<Span> matches;
-  regex.FindAll(View(text, piece), &matches);
-  for (Span& match : matches) {
+void RegexMatches(const std::string& text, Span piece, RegexMatcher& matcher,
+                  std::vector<Span>* matches) {
+  matcher.FindAll(View(text, piece), matches);
+  for (Span& match : *matches) {
     match.begin += piece.begin;
     match.end += piece.begin;
   }
-  return matches;
 }
 
 // \w+|[^\w\s]+
-std::vector<Span> WordMatches(const std::string& text, Span piece) {
-  std::vector<Span> matches;
+void WordMatches(const std::string& text, Span piece, std::vector<Span>* matches) {
   int previous = 0;
   size_t i = piece.begin;
   while (i < piece.end) {
@@ -62,24 +59,22 @@ std::vector<Span> WordMatches(const std::string& text, Span piece) {
     const int kind = IsWordChar(c) ? 1 : IsWhiteSpace(c) ? 0 : 2;
     if (kind != 0) {
       if (kind == previous) {
-        matches.back().end = i;
+        matches->back().end = i;
       } else {
-        matches.push_back({start, i});
+        matches->push_back({start, i});
       }
     }
     previous = kind;
   }
-  return matches;
 }
 
-std::vector<Span> DigitGroupMatches(const std::string& text, Span piece,
-                                    PreTokenizerStep::DigitKind kind) {
+void DigitGroupMatches(const std::string& text, Span piece, PreTokenizerStep::DigitKind kind,
+                       std::vector<Span>* matches) {
   using DigitKind = PreTokenizerStep::DigitKind;
   const auto is_digit = [&](char32_t c) {
     if (kind == DigitKind::kDecimalAscii) return c >= '0' && c <= '9';
     return kind == DigitKind::kNumberClass ? IsNumeric(c) : IsDecimalDigit(c);
   };
-  std::vector<Span> matches;
   std::vector<size_t> starts;  // of the digits of the current run
   size_t i = piece.begin;
   while (i < piece.end) {
@@ -103,17 +98,18 @@ std::vector<Span> DigitGroupMatches(const std::string& text, Span piece,
       while (at < starts.size()) {
         const size_t take = (starts.size() - at) % 3 == 0 ? 3 : (starts.size() - at) % 3;
         const size_t end = at + take < starts.size() ? starts[at + take] : i;
-        if (kind != DigitKind::kDecimalAscii) {
-          matches.push_back({starts[at], end});
+        if (kind == DigitKind::kNumberClass) {
+          matches->push_back({matches->empty() ? piece.begin : matches->back().end, end});
+        } else if (kind == DigitKind::kDecimalWordEnd) {
+          matches->push_back({starts[at], end});
         } else if (take == 3) {  // that regex only matches the place in front of a whole three
-          matches.push_back({starts[at], starts[at]});
+          matches->push_back({starts[at], starts[at]});
         }
         at += take;
       }
     }
     if (!ended) i = next;
   }
-  return matches;
 }
 
 // Applies `change`, which may rewrite it, to every word and lays the results out anew.
@@ -131,10 +127,12 @@ void RewriteWords(PreTokenized* state, Change change) {
 
 template <typename FindMatches>
 void SplitWords(PreTokenized* state, SplitBehavior behavior, bool invert, FindMatches find) {
-  std::vector<Span> words;
+  std::vector<Span> words, matches;
   words.reserve(state->words.size() + state->text.size() / 4);
   for (const Span& word : state->words) {
-    SplitByMatches(word, find(word), behavior, invert, &words);
+    matches.clear();
+    find(word, &matches);
+    SplitByMatches(word, matches, behavior, invert, &words);
   }
   state->words = std::move(words);
 }
@@ -156,7 +154,9 @@ void Metaspace(const PreTokenizerStep& spec, bool at_start, PreTokenized* state)
   });
   if (spec.split) {
     SplitWords(state, SplitBehavior::kMergedWithNext, false,
-               [&](Span word) { return TextMatches(state->text, word, spec.replacement); });
+               [&](Span word, std::vector<Span>* matches) {
+                 TextMatches(state->text, word, spec.replacement, matches);
+               });
   }
 }
 
@@ -268,6 +268,16 @@ PreTokenized PreTokenizer::Apply(std::string text, bool at_start) const {
       });
       state.byte_level = false;
     }
+    std::optional<RegexMatcher> matcher;
+    if (step.regex != nullptr) matcher.emplace(*step.regex);
+    const auto by_regex = [&](Span word, std::vector<Span>* matches) {
+      RegexMatches(state.text, word, *matcher, matches);
+    };
+    const auto by_char = [&](bool (*is_match)(char32_t)) {
+      return [&state, is_match](Span word, std::vector<Span>* matches) {
+        CharMatches(state.text, word, is_match, matches);
+      };
+    };
     switch (spec.kind) {
       case Kind::kByteLevel:
         if (spec.add_prefix_space) {
@@ -276,17 +286,18 @@ PreTokenized PreTokenizer::Apply(std::string text, bool at_start) const {
             *out += word;
           });
         }
-        if (step.regex != nullptr) {
-          SplitWords(&state, SplitBehavior::kIsolated, false,
-                     [&](Span word) { return RegexMatches(state.text, word, *step.regex); });
-        }
+        if (matcher) SplitWords(&state, SplitBehavior::kIsolated, false, by_regex);
         state.byte_level = true;
         break;
       case Kind::kSplit:
-        SplitWords(&state, spec.behavior, spec.invert, [&](Span word) {
-          return step.regex != nullptr ? RegexMatches(state.text, word, *step.regex)
-                                       : TextMatches(state.text, word, spec.pattern);
-        });
+        if (matcher) {
+          SplitWords(&state, spec.behavior, spec.invert, by_regex);
+        } else {
+          SplitWords(&state, spec.behavior, spec.invert,
+                     [&](Span word, std::vector<Span>* matches) {
+                       TextMatches(state.text, word, spec.pattern, matches);
+                     });
+        }
         break;
       case Kind::kMetaspace:
         Metaspace(spec, at_start, &state);
@@ -294,29 +305,28 @@ PreTokenized PreTokenizer::Apply(std::string text, bool at_start) const {
       case Kind::kDigits:
         SplitWords(&state,
                    spec.individual_digits ? SplitBehavior::kIsolated : SplitBehavior::kContiguous,
-                   false, [&](Span word) { return CharMatches(state.text, word, IsNumeric); });
+                   false, by_char(IsNumeric));
         break;
       case Kind::kWhitespace:
-        SplitWords(&state, SplitBehavior::kRemoved, true,
-                   [&](Span word) { return WordMatches(state.text, word); });
+        SplitWords(
+            &state, SplitBehavior::kRemoved, true,
+            [&](Span word, std::vector<Span>* matches) { WordMatches(state.text, word, matches); });
         break;
       case Kind::kWhitespaceSplit:
-        SplitWords(&state, SplitBehavior::kRemoved, false,
-                   [&](Span word) { return CharMatches(state.text, word, IsWhiteSpace); });
+        SplitWords(&state, SplitBehavior::kRemoved, false, by_char(IsWhiteSpace));
         break;
       case Kind::kPunctuation:
-        SplitWords(&state, spec.behavior, false,
-                   [&](Span word) { return CharMatches(state.text, word, IsPunctuation); });
+        SplitWords(&state, spec.behavior, false, by_char(IsPunctuation));
         break;
       case Kind::kBert:
-        SplitWords(&state, SplitBehavior::kRemoved, false,
-                   [&](Span word) { return CharMatches(state.text, word, IsWhiteSpace); });
-        SplitWords(&state, SplitBehavior::kIsolated, false,
-                   [&](Span word) { return CharMatches(state.text, word, IsPunctuation); });
+        SplitWords(&state, SplitBehavior::kRemoved, false, by_char(IsWhiteSpace));
+        SplitWords(&state, SplitBehavior::kIsolated, false, by_char(IsPunctuation));
         break;
       case Kind::kDigitGroups:
         SplitWords(&state, SplitBehavior::kIsolated, false,
-                   [&](Span word) { return DigitGroupMatches(state.text, word, spec.digits); });
+                   [&](Span word, std::vector<Span>* matches) {
+                     DigitGroupMatches(state.text, word, spec.digits, matches);
+                   });
         break;
     }
   }

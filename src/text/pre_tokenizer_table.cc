@@ -47,13 +47,25 @@ constexpr std::string_view kHan =
     R"(\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2EBEF})"
     R"(\x{F900}-\x{FAFF}\x{2F800}-\x{2FA1F})";
 
+// Punctuation and symbols, but not ~, which llama.cpp leaves out here; and the complement of these,
+// letters and line ends.
+constexpr std::string_view kMarksAndSymbols = R"([^~\p{L}\p{M}\p{N}\p{Z}\p{C}])";
+constexpr std::string_view kNeither =
+    R"([~\p{M}\p{N}\p{Z}\p{Cf}\p{Co}\p{Cs}\p{Cn}\x{0}-\x{9}\x{B}\x{C}\x{E}-\x{1F}\x{7F}-\x{9F}])";
+
 const std::string& DeepSeek3() {
-  static const std::string rule =
-      R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
-      R"(| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  static const std::string rule = R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|)" +
+                                  std::string(kNeither) + R"(?[\p{L}\p{M}]+| ?)" +
+                                  std::string(kMarksAndSymbols) +
+                                  R"(+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
   return rule;
 }
 
+// Ranges with the white space that lies in them left out: llama.cpp does not see it there.
+constexpr std::string_view kDeepSeekPunctuation = R"(\s?[!-/:-~！-／：-～‘-‟\x{3001}\x{3002}]+)";
+constexpr std::string_view kDeepSeekCjk =
+    R"([一-龥\x{800}-\x{167F}\x{1681}-\x{1FFF}\x{200B}-\x{2027}\x{202A}-\x{202E})"
+    R"(\x{2030}-\x{205E}\x{2060}-\x{2FFF}\x{3001}-\x{4E00}가-\x{D7FF}]+)";
 constexpr std::string_view kDeepSeekLetters =
     R"(\s?[A-Za-z\x{B5}\x{C0}-\x{D6}\x{D8}-\x{F6}\x{F8}-\x{1BA}\x{1BC}-\x{1BF}\x{1C4}-)"
     R"(\x{293}\x{295}-\x{2AF}\x{370}-\x{373}\x{376}\x{377}\x{37B}-\x{37D}\x{37F}\x{386})"
@@ -125,11 +137,11 @@ const std::vector<Row>& Rows() {
        kNone},
       {{"falcon"}, {R"([\p{P}\$\+<=>\^~\|`]+)", gpt2, "[0-9][0-9][0-9]"}, kNone},
       {{"deepseek-llm"},
-       {"[\r\n]", std::string(kDeepSeekLetters), R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)",
-        std::string(kFinalSpace), "[一-龥ࠀ-一가-퟿]+", R"(\p{N}+)"},
+       {"[\r\n]", std::string(kDeepSeekLetters), std::string(kDeepSeekPunctuation),
+        std::string(kFinalSpace), std::string(kDeepSeekCjk), R"(\p{N}+)"},
        kNone},
       {{"deepseek-coder"},
-       {"[\r\n]", R"(\s?\p{L}+)", R"(\s?\p{P}+)", "[一-龥ࠀ-一가-퟿]+", R"(\p{N})"},
+       {"[\r\n]", R"(\s?\p{L}+)", R"(\s?\p{P}+)", std::string(kDeepSeekCjk), R"(\p{N})"},
        kNone},
       {{"deepseek-v3", "hunyuan-dense", "joyai-llm"},
        {R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+", DeepSeek3()},
@@ -150,7 +162,8 @@ const std::vector<Row>& Rows() {
         CaseWords(kLetterOrMark, kLetterOrMark, std::string(kContractions) + "?", R"(\p{N}{1,3})")},
        kNone},
       {{"youtu"},
-       {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-"
+       {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-"
+        "ゟ゠-"
         "ヿ]"
         "+",
         CaseWords(kLetterOrMark, kLetterOrMark, std::string(kContractions) + "?", R"(\p{N})")},
@@ -171,7 +184,8 @@ const std::vector<Row>& Rows() {
        kNone},
       {{"afmoe"},
        {std::string(kNumberGroups),
-        "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-"
+        "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-"
+        "힯ᄀ-"
         "ᇿ]"
         "+",
         DeepSeek3()},

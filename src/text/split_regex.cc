@@ -61,10 +61,26 @@ Result<SplitRegex> SplitRegex::Compile(std::string_view pattern) {
   return regex;
 }
 
-void SplitRegex::FindAll(std::string_view text, std::vector<Span>* matches) const {
-  const MatchData data(pcre2_match_data_create(1, nullptr));
-  if (data == nullptr) return;
+struct RegexMatcher::State {
+  MatchData data;
   MatchContext context;  // only for the interpreter
+};
+
+RegexMatcher::RegexMatcher(const SplitRegex& regex)
+    : code_(*regex.code_), state_(std::make_unique<State>()) {
+  state_->data.reset(pcre2_match_data_create(1, nullptr));
+}
+
+RegexMatcher::~RegexMatcher() = default;
+
+void SplitRegex::FindAll(std::string_view text, std::vector<Span>* matches) const {
+  RegexMatcher(*this).FindAll(text, matches);
+}
+
+void RegexMatcher::FindAll(std::string_view text, std::vector<Span>* matches) {
+  const MatchData& data = state_->data;
+  MatchContext& context = state_->context;
+  if (data == nullptr) return;
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   static constexpr char kEmpty[] = "";
   if (subject == nullptr) subject = reinterpret_cast<PCRE2_SPTR>(kEmpty);
@@ -74,8 +90,8 @@ void SplitRegex::FindAll(std::string_view text, std::vector<Span>* matches) cons
   size_t last_end = std::string_view::npos;
   while (pos <= text.size()) {
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
-    if (code_->jit) {
-      rc = pcre2_jit_match(code_->code, subject, text.size(), pos, PCRE2_NO_UTF_CHECK, data.get(),
+    if (code_.jit) {
+      rc = pcre2_jit_match(code_.code, subject, text.size(), pos, PCRE2_NO_UTF_CHECK, data.get(),
                            nullptr);
     }
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
@@ -86,7 +102,7 @@ void SplitRegex::FindAll(std::string_view text, std::vector<Span>* matches) cons
         pcre2_set_match_limit(context.get(), kMatchLimit);
         pcre2_set_heap_limit(context.get(), kHeapLimitKib);
       }
-      rc = pcre2_match(code_->code, subject, text.size(), pos, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+      rc = pcre2_match(code_.code, subject, text.size(), pos, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
                        data.get(), context.get());
     }
     if (rc < 0) return;  // no match, or a limit

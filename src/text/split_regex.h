@@ -40,8 +40,27 @@ class SplitRegex {
   void FindAll(std::string_view text, std::vector<Span>* matches) const;
 
  private:
+  friend class RegexMatcher;
   struct Code;
   std::shared_ptr<const Code> code_;
+};
+
+/// SplitRegex::FindAll for many texts: keeps what a search needs. For one thread at a time; the
+/// regex must outlive it.
+class RegexMatcher {
+ public:
+  explicit RegexMatcher(const SplitRegex& regex);
+  ~RegexMatcher();
+  RegexMatcher(const RegexMatcher&) = delete;
+  RegexMatcher& operator=(const RegexMatcher&) = delete;
+
+  /// Appends to `matches`.
+  void FindAll(std::string_view text, std::vector<Span>* matches);
+
+ private:
+  struct State;
+  const SplitRegex::Code& code_;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace ink

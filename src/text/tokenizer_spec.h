@@ -130,7 +130,7 @@ struct PreTokenizerStep {
     kDigitGroups,  // digits
   };
   enum class DigitKind {
-    kNumberClass,     // \p{N}
+    kNumberClass,     // \p{N}; llama.cpp's form: what is in front of a run joins its first group
     kDecimalWordEnd,  // \d{1,3}(?=(?:\d{3})*\b)
     kDecimalAscii,    // (?=(\d{3})+(?!\d)) with \d = [0-9]
   };

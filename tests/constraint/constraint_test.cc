@@ -294,14 +294,14 @@ item ::= [^\n]+ "\n"   # to the end of the line
 )"));
   EXPECT_TRUE(Accepts(c, "- é\n- two\n"));
   EXPECT_FALSE(Accepts(c, "- one"));
-  const auto expression = Compile(ConstraintSpec::Grammar(R"(
+  const auto expression = Compile(ConstraintSpec::Grammar(R"~(
 root  ::= (expr "=" ws term "\n"){1,2}
 expr  ::= term ([-+*/] term)*
 term  ::= ident | num | "(" ws expr ")" ws
 ident ::= [a-z] [a-z0-9_]* ws
 num   ::= [0-9]+ ws
 ws    ::= [ \t\n]*
-)"));
+)~"));
   EXPECT_TRUE(Accepts(expression, "(a+ 2)*b = 3\n"));
   EXPECT_TRUE(Accepts(expression, "1=1\nx=(((y)))\n"));
   EXPECT_FALSE(Accepts(expression, "(a+2*b = 3\n"));

@@ -274,9 +274,12 @@ void AttentionTile::RunGroup(int g, int64_t start, const Blocks& blocks) {
   scores.rows = rows;
   scores.head_dim = head_dim;
   scores.q = q_ + g * PackBytes(head_dim);
-  for (int b = first_block; b < last_block; ++b) {
-    scores.k = blocks.k[b];
-    scores.next = blocks.k_next[b];
+  for (int b = first_block; b < last_block; b += scores.blocks) {
+    scores.blocks = std::min(2, last_block - b);
+    for (int i = 0; i < scores.blocks; ++i) {
+      scores.k[i] = blocks.k[b + i];
+      scores.next[i] = blocks.k_next[b + i];
+    }
     scores.scores = scores_ + b * kKvBlockTokens;
     plan_.tiles->scores[plan_.k_type](scores);
   }

@@ -19,14 +19,15 @@ inline constexpr int kAttentionGroupRows = 12;
 inline constexpr int kScoreStride = kKvPartition + 16;
 inline constexpr int kKvPartitionBlocks = kKvPartition / kKvBlockTokens;
 
-/// One block's scores for a group of rows.
+/// Scores of one or two neighbouring blocks for a group of rows.
 struct ScoresCall {
   int rows = 0;  // 1 .. kAttentionGroupRows
+  int blocks = 1;
   int head_dim = 0;
-  const void* q = nullptr;          // as `pack` wrote it
-  const std::byte* k = nullptr;     // one head of one K block
-  float* scores = nullptr;          // [rows, 32], row stride kScoreStride
-  const std::byte* next = nullptr;  // a block to prefetch, never read
+  const void* q = nullptr;   // as `pack` wrote it
+  const std::byte* k[2];     // one head of each K block
+  const std::byte* next[2];  // blocks to prefetch, never read
+  float* scores = nullptr;   // [rows, 32 * blocks], row stride kScoreStride
 };
 
 /// Probabilities of one partition, from scores, in place. Vectors cover columns [first, last);

@@ -130,10 +130,13 @@ void Scores(const ScoresCall& call) {
   static constexpr Fn kFunctions[] = {Rows<6>::Run, Rows<4>::Run, Rows<3>::Run, Rows<2>::Run,
                                       Rows<1>::Run};
   const float* q = static_cast<const float*>(call.q);
-  int row = 0;
-  for (int i = 0; row < call.rows; ++i) {
-    for (; call.rows - row >= kRowCounts[i]; row += kRowCounts[i]) {
-      kFunctions[i](q + row, call.k, call.head_dim, call.scores + row * kScoreStride, call.next);
+  for (int b = 0; b < call.blocks; ++b) {
+    float* scores = call.scores + b * kTokens;
+    int row = 0;
+    for (int i = 0; row < call.rows; ++i) {
+      for (; call.rows - row >= kRowCounts[i]; row += kRowCounts[i]) {
+        kFunctions[i](q + row, call.k[b], call.head_dim, scores + row * kScoreStride, call.next[b]);
+      }
     }
   }
 }

@@ -8,176 +8,217 @@ namespace {
 constexpr int kGroup = kAttentionGroupRows;
 constexpr int kTokens = kKvBlockTokens;
 
-// Plain types: Load gives one dimension of the block's 32 keys.
+// Accumulators of R rows by B blocks. Few rows take two blocks at a time: with one, broadcasts and
+// loads of K would fill the load ports (7 of 8 slots for 4 rows), and one row would wait for FMA.
+template <int R, int B>
+using Accumulators = __m512[R][2 * B];
+
+template <int R, int B>
+INK_INLINE void Clear(Accumulators<R, B>& acc) {
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < 2 * B; ++c) acc[r][c] = _mm512_setzero_ps();
+  }
+}
+
+/// Adds one dimension: q of each row times the blocks' keys.
+template <int R, int B>
+INK_INLINE void Step(const float* q, const __m512 (&k)[2 * B], Accumulators<R, B>& acc) {
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+    const __m512 x = _mm512_set1_ps(q[r]);
+#pragma GCC unroll 4
+    for (int c = 0; c < 2 * B; ++c) acc[r][c] = _mm512_fmadd_ps(x, k[c], acc[r][c]);
+  }
+}
+
+template <int R, int B>
+INK_INLINE void Store(const Accumulators<R, B>& acc, float* scores) {
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < 2 * B; ++c) _mm512_storeu_ps(scores + r * kScoreStride + 16 * c, acc[r][c]);
+  }
+}
+
+// ---- Plain types: Load gives one dimension of a block's 32 keys.
+
 struct F32Keys {
   static constexpr int kLine = 128;  // bytes a dimension
-  static INK_INLINE void Load(const std::byte* row, __m512& k0, __m512& k1) {
-    k0 = _mm512_loadu_ps(row);
-    k1 = _mm512_loadu_ps(row + 64);
+  static INK_INLINE void Load(const std::byte* row, __m512* k) {
+    k[0] = _mm512_loadu_ps(row);
+    k[1] = _mm512_loadu_ps(row + 64);
   }
 };
 
 struct F16Keys {
   static constexpr int kLine = 64;
-  static INK_INLINE void Load(const std::byte* row, __m512& k0, __m512& k1) {
-    k0 = LoadHalf(row);
-    k1 = LoadHalf(row + 32);
+  static INK_INLINE void Load(const std::byte* row, __m512* k) {
+    k[0] = LoadHalf(row);
+    k[1] = LoadHalf(row + 32);
   }
 };
 
-template <int R, typename Keys>
+template <int R, int B, typename Keys>
 struct Plain {
-  static void Run(const float* q, const std::byte* k, int head_dim, float* scores,
-                  const std::byte* next) {
-    __m512 acc[R][2];
-    Unroll<R>([&](auto r) { acc[r.value][0] = acc[r.value][1] = _mm512_setzero_ps(); });
-    for (int d = 0; d < head_dim; ++d) {
-      Prefetch(next);
-      if constexpr (Keys::kLine > 64) Prefetch(next + 64);
-      next += Keys::kLine;
-      __m512 k0, k1;
-      Keys::Load(k, k0, k1);
-      k += Keys::kLine;
-      Unroll<R>([&](auto r) {
-        const __m512 x = _mm512_set1_ps(q[r.value]);
-        acc[r.value][0] = _mm512_fmadd_ps(x, k0, acc[r.value][0]);
-        acc[r.value][1] = _mm512_fmadd_ps(x, k1, acc[r.value][1]);
-      });
+  static void Run(const float* q, const std::byte* const* blocks, int head_dim, float* scores,
+                  const std::byte* const* next) {
+    Accumulators<R, B> acc;
+    Clear<R, B>(acc);
+    for (int64_t d = 0; d < head_dim; ++d) {
+      __m512 k[2 * B];
+#pragma GCC unroll 2
+      for (int b = 0; b < B; ++b) {
+        Prefetch(next[b] + d * Keys::kLine);
+        if constexpr (Keys::kLine > 64) Prefetch(next[b] + d * Keys::kLine + 64);
+        Keys::Load(blocks[b] + d * Keys::kLine, k + 2 * b);
+      }
+      Step<R, B>(q, k, acc);
       q += kGroup;
     }
-    Unroll<R>([&](auto r) {
-      _mm512_storeu_ps(scores + r.value * kScoreStride, acc[r.value][0]);
-      _mm512_storeu_ps(scores + r.value * kScoreStride + 16, acc[r.value][1]);
-    });
+    Store<R, B>(acc, scores);
   }
 };
-template <int R>
-using F32 = Plain<R, F32Keys>;
-template <int R>
-using F16 = Plain<R, F16Keys>;
+template <int R, int B>
+using F32 = Plain<R, B, F32Keys>;
+template <int R, int B>
+using F16 = Plain<R, B, F16Keys>;
 
 // q holds pairs, [head_dim/2][kGroup].
-template <int R>
+template <int R, int B>
 struct BF16 {
-  static void Run(const float* q, const std::byte* k, int head_dim, float* scores,
-                  const std::byte* next) {
-    __m512 acc[R][2];
-    Unroll<R>([&](auto r) { acc[r.value][0] = acc[r.value][1] = _mm512_setzero_ps(); });
-    for (int d = 0; d < head_dim; d += 2) {
-      Prefetch(next);
-      Prefetch(next + 64);
-      next += 128;
-      const __m512i k0 = LoadInt(k);
-      const __m512i k1 = LoadInt(k + 64);
-      k += 128;
-      Unroll<R>([&](auto r) {
-        const __m512i x = Broadcast32(q + r.value);
-        DotBf16(acc[r.value][0], k0, x);
-        DotBf16(acc[r.value][1], k1, x);
-      });
+  static void Run(const float* q, const std::byte* const* blocks, int head_dim, float* scores,
+                  const std::byte* const* next) {
+    Accumulators<R, B> acc;
+    Clear<R, B>(acc);
+    for (int64_t offset = 0; offset < int64_t{64} * head_dim; offset += 128) {
+      __m512i k[2 * B];
+#pragma GCC unroll 4
+      for (int c = 0; c < 2 * B; ++c) {
+        Prefetch(next[c / 2] + offset + 64 * (c % 2));
+        k[c] = LoadInt(blocks[c / 2] + offset + 64 * (c % 2));
+      }
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const __m512i x = Broadcast32(q + r);
+#pragma GCC unroll 4
+        for (int c = 0; c < 2 * B; ++c) DotBf16(acc[r][c], k[c], x);
+      }
       q += kGroup;
     }
-    Unroll<R>([&](auto r) {
-      _mm512_storeu_ps(scores + r.value * kScoreStride, acc[r.value][0]);
-      _mm512_storeu_ps(scores + r.value * kScoreStride + 16, acc[r.value][1]);
-    });
+    Store<R, B>(acc, scores);
   }
 };
 
-// Quantized types: a chain of integers for each 32 dimensions, then one fma with the scales.
-template <int R>
-INK_INLINE void AddGroup(const __m512 (&acc)[R][2], const std::byte* scales, bool first,
-                         float* scores) {
-  const __m512 s0 = LoadHalf(scales);
-  const __m512 s1 = LoadHalf(scales + 32);
+// ---- Quantized types: a chain of integers for each 32 dimensions, then one fma with the scales.
+
+/// scores = fma(acc, scales, scores), or with +0 for the first group.
+template <int R, int B>
+INK_INLINE void AddGroup(const Accumulators<R, B>& acc, const std::byte* const* blocks,
+                         int64_t scales, bool first, float* scores) {
+  __m512 scale[2 * B];
+#pragma GCC unroll 4
+  for (int c = 0; c < 2 * B; ++c) scale[c] = LoadHalf(blocks[c / 2] + scales + 32 * (c % 2));
   const __mmask16 old = first ? 0 : 0xffff;
-  Unroll<R>([&](auto r) {
-    float* row = scores + r.value * kScoreStride;
-    const __m512 sum0 = _mm512_maskz_loadu_ps(old, row);
-    const __m512 sum1 = _mm512_maskz_loadu_ps(old, row + 16);
-    _mm512_storeu_ps(row, _mm512_fmadd_ps(acc[r.value][0], s0, sum0));
-    _mm512_storeu_ps(row + 16, _mm512_fmadd_ps(acc[r.value][1], s1, sum1));
-  });
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+    float* row = scores + r * kScoreStride;
+#pragma GCC unroll 4
+    for (int c = 0; c < 2 * B; ++c) {
+      const __m512 sum = _mm512_maskz_loadu_ps(old, row + 16 * c);
+      _mm512_storeu_ps(row + 16 * c, _mm512_fmadd_ps(acc[r][c], scale[c], sum));
+    }
+  }
 }
 
-template <int R>
-INK_INLINE void Step(const float* q, __m512 k0, __m512 k1, __m512 (&acc)[R][2]) {
-  Unroll<R>([&](auto r) {
-    const __m512 x = _mm512_set1_ps(q[r.value]);
-    acc[r.value][0] = _mm512_fmadd_ps(x, k0, acc[r.value][0]);
-    acc[r.value][1] = _mm512_fmadd_ps(x, k1, acc[r.value][1]);
-  });
-}
-
-template <int R>
+template <int R, int B>
 struct Q8_0 {
-  static void Run(const float* q, const std::byte* k, int head_dim, float* scores,
-                  const std::byte* next) {
-    const std::byte* scales = k + head_dim * kTokens;
-    const std::byte* next_scales = next + head_dim * kTokens;
+  static void Run(const float* q, const std::byte* const* blocks, int head_dim, float* scores,
+                  const std::byte* const* next) {
+    const int64_t integer_bytes = int64_t{head_dim} * kTokens;
     for (int first = 0; first < head_dim; first += 32) {
       const int last = first + 32 < head_dim ? first + 32 : head_dim;
-      Prefetch(next_scales + 2 * first);
-      __m512 acc[R][2];
-      Unroll<R>([&](auto r) { acc[r.value][0] = acc[r.value][1] = _mm512_setzero_ps(); });
-      for (int d = first; d < last; ++d) {
-        Prefetch(next);
-        next += 32;
-        Step<R>(q, FloatOfBytes(LoadBytes(k)), FloatOfBytes(LoadBytes(k + 16)), acc);
-        k += 32;
+      Accumulators<R, B> acc;
+      Clear<R, B>(acc);
+      for (int64_t d = first; d < last; ++d) {
+        __m512 k[2 * B];
+#pragma GCC unroll 2
+        for (int b = 0; b < B; ++b) {
+          const std::byte* row = blocks[b] + d * kTokens;
+          k[2 * b] = FloatOfBytes(LoadBytes(row));
+          k[2 * b + 1] = FloatOfBytes(LoadBytes(row + 16));
+          Prefetch(next[b] + d * kTokens);
+        }
+        Step<R, B>(q, k, acc);
         q += kGroup;
       }
-      AddGroup<R>(acc, scales + 2 * first, first == 0, scores);
+      const int64_t scales = integer_bytes + 2 * first;
+      for (int b = 0; b < B; ++b) Prefetch(next[b] + scales);
+      AddGroup<R, B>(acc, blocks, scales, first == 0, scores);
     }
   }
 };
 
-template <int R>
+template <int R, int B>
 struct Q4_0 {
-  static void Run(const float* q, const std::byte* k, int head_dim, float* scores,
-                  const std::byte* next) {
-    const int64_t integer_bytes = (head_dim + 1) / 2 * kTokens;
-    const std::byte* scales = k + integer_bytes;
-    const std::byte* next_scales = next + integer_bytes;
+  static void Run(const float* q, const std::byte* const* blocks, int head_dim, float* scores,
+                  const std::byte* const* next) {
+    const int64_t integer_bytes = int64_t{head_dim + 1} / 2 * kTokens;
     const __m256i low = _mm256_set1_epi8(15);
     const __m256i offset = _mm256_set1_epi8(8);
     for (int first = 0; first < head_dim; first += 32) {
       const int last = first + 32 < head_dim ? first + 32 : head_dim;
-      Prefetch(next_scales + 2 * first);
-      __m512 acc[R][2];
-      Unroll<R>([&](auto r) { acc[r.value][0] = acc[r.value][1] = _mm512_setzero_ps(); });
-      for (int d = first; d < last; d += 2) {
-        Prefetch(next);
-        next += 32;
-        const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(k));
-        k += 32;
-        const __m256i even = _mm256_sub_epi8(_mm256_and_si256(packed, low), offset);
-        Step<R>(q, FloatOfBytes(_mm256_castsi256_si128(even)),
-                FloatOfBytes(_mm256_extracti128_si256(even, 1)), acc);
-        if (d + 1 < last) {
+      Accumulators<R, B> acc;
+      Clear<R, B>(acc);
+      for (int64_t d = first; d < last; d += 2) {
+        __m512 even[2 * B];
+        __m512 odd[2 * B];
+#pragma GCC unroll 2
+        for (int b = 0; b < B; ++b) {
+          const int64_t row = d / 2 * kTokens;
+          Prefetch(next[b] + row);
+          const __m256i packed =
+              _mm256_loadu_si256(reinterpret_cast<const __m256i*>(blocks[b] + row));
+          const __m256i even_bytes = _mm256_sub_epi8(_mm256_and_si256(packed, low), offset);
           const __m256i high = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
-          const __m256i odd = _mm256_sub_epi8(high, offset);
-          Step<R>(q + kGroup, FloatOfBytes(_mm256_castsi256_si128(odd)),
-                  FloatOfBytes(_mm256_extracti128_si256(odd, 1)), acc);
+          const __m256i odd_bytes = _mm256_sub_epi8(high, offset);
+          even[2 * b] = FloatOfBytes(_mm256_castsi256_si128(even_bytes));
+          even[2 * b + 1] = FloatOfBytes(_mm256_extracti128_si256(even_bytes, 1));
+          odd[2 * b] = FloatOfBytes(_mm256_castsi256_si128(odd_bytes));
+          odd[2 * b + 1] = FloatOfBytes(_mm256_extracti128_si256(odd_bytes, 1));
         }
+        Step<R, B>(q, even, acc);
+        if (d + 1 < last) Step<R, B>(q + kGroup, odd, acc);
         q += 2 * kGroup;
       }
-      AddGroup<R>(acc, scales + 2 * first, first == 0, scores);
+      const int64_t scales = integer_bytes + 2 * first;
+      for (int b = 0; b < B; ++b) Prefetch(next[b] + scales);
+      AddGroup<R, B>(acc, blocks, scales, first == 0, scores);
     }
   }
 };
 
-template <template <int> typename Rows>
+template <template <int, int> typename Rows>
 void Scores(const ScoresCall& call) {
-  using Fn = void (*)(const float* q, const std::byte* k, int head_dim, float* scores,
-                      const std::byte* next);
-  static constexpr Fn kFunctions[] = {Rows<12>::Run, Rows<8>::Run, Rows<6>::Run, Rows<4>::Run,
-                                      Rows<3>::Run,  Rows<2>::Run, Rows<1>::Run};
+  using Fn = void (*)(const float* q, const std::byte* const* blocks, int head_dim, float* scores,
+                      const std::byte* const* next);
+  static constexpr Fn kOne[] = {Rows<12, 1>::Run, Rows<8, 1>::Run, Rows<6, 1>::Run, Rows<4, 1>::Run,
+                                Rows<3, 1>::Run,  Rows<2, 1>::Run, Rows<1, 1>::Run};
+  static constexpr Fn kTwo[] = {nullptr,         nullptr,         nullptr,        Rows<4, 2>::Run,
+                                Rows<3, 2>::Run, Rows<2, 2>::Run, Rows<1, 2>::Run};
   const float* q = static_cast<const float*>(call.q);
   int row = 0;
   for (int i = 0; row < call.rows; ++i) {
     for (; call.rows - row >= kRowCounts[i]; row += kRowCounts[i]) {
-      kFunctions[i](q + row, call.k, call.head_dim, call.scores + row * kScoreStride, call.next);
+      float* scores = call.scores + row * kScoreStride;
+      if (call.blocks == 2 && kTwo[i] != nullptr) {
+        kTwo[i](q + row, call.k, call.head_dim, scores, call.next);
+        continue;
+      }
+      for (int b = 0; b < call.blocks; ++b) {
+        kOne[i](q + row, call.k + b, call.head_dim, scores + b * kTokens, call.next + b);
+      }
     }
   }
 }

@@ -1,0 +1,239 @@
+// inkstone serve: the engine behind the interfaces that clients already speak.
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <toml++/toml.h>
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "common.h"
+#include "loaded_model.h"
+#include "serve/service.h"
+#include "transport/transport.h"
+
+namespace ink::cli {
+namespace {
+
+constexpr std::string_view kCommand = "serve";
+
+struct Options {
+  EngineFlags engine;
+  HttpOptions http;
+  std::string config;
+  std::string db;
+  std::string name;
+  std::string chat_template;
+  std::string policy = "fair";
+  int max_waiting = 512;
+  int token_budget = 512;
+  int drain_seconds = 60;
+  bool strict = false;
+  bool quiet = false;
+};
+
+// A value of the configuration file, where the command line has not set the flag.
+template <typename T>
+Status FromFile(const toml::table& file, const CLI::App& app, const char* key, const char* flag,
+                T* out) {
+  const toml::node_view<const toml::node> node = file[key];
+  if (!node || app.count(flag) > 0) return OkStatus();
+  if (auto value = node.value<T>()) {
+    *out = *value;
+    return OkStatus();
+  }
+  return InvalidArgument(std::string("configuration: '") + key +
+                         "' has a value of the wrong type or range");
+}
+
+Status ReadConfig(const CLI::App& app, Options& o) {
+  toml::table file;
+  try {
+    file = toml::parse_file(o.config);
+  } catch (const toml::parse_error& e) {
+    return InvalidArgument("'" + o.config + "' line " + std::to_string(e.source().begin.line) +
+                           ": " + std::string(e.description()));
+  }
+  static constexpr std::string_view kKnown[] = {
+      "model",         "threads",        "context",
+      "sequences",     "cache_type",     "memory",
+      "host",          "port",           "db",
+      "name",          "policy",         "max_waiting",
+      "strict",        "token_budget",   "tls_cert",
+      "tls_key",       "quiet",          "drain_seconds",
+      "chat_template", "max_body_bytes", "max_connections"};
+  for (const auto& [key, value] : file) {
+    if (std::find(std::begin(kKnown), std::end(kKnown), key.str()) == std::end(kKnown)) {
+      return InvalidArgument("configuration: unknown setting '" + std::string(key.str()) + "'");
+    }
+  }
+  INK_RETURN_IF_ERROR(FromFile(file, app, "model", "--model", &o.engine.model));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "threads", "--threads", &o.engine.threads));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "context", "--context", &o.engine.context));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "sequences", "--sequences", &o.engine.sequences));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "cache_type", "--cache-type", &o.engine.cache_type));
+  std::string memory;
+  INK_RETURN_IF_ERROR(FromFile(file, app, "memory", "--memory", &memory));
+  if (!memory.empty()) {
+    INK_ASSIGN_OR_RETURN(o.engine.memory, ParseBytes(memory));
+  }
+  INK_RETURN_IF_ERROR(FromFile(file, app, "host", "--host", &o.http.host));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "port", "--port", &o.http.port));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "db", "--db", &o.db));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "name", "--name", &o.name));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "chat_template", "--chat-template", &o.chat_template));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "policy", "--policy", &o.policy));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "max_waiting", "--max-waiting", &o.max_waiting));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "token_budget", "--token-budget", &o.token_budget));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "strict", "--strict", &o.strict));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "quiet", "--quiet", &o.quiet));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "tls_cert", "--tls-cert", &o.http.tls_certificate));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "tls_key", "--tls-key", &o.http.tls_key));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "drain_seconds", "--drain-seconds", &o.drain_seconds));
+  INK_RETURN_IF_ERROR(
+      FromFile(file, app, "max_body_bytes", "--max-body-bytes", &o.http.max_body_bytes));
+  return FromFile(file, app, "max_connections", "--max-connections", &o.http.max_connections);
+}
+
+// "models/foo-q4.gguf" is served as "foo-q4".
+std::string ServedName(const Options& o) {
+  if (!o.name.empty()) return o.name;
+  if (o.engine.model.empty()) return "inkling";
+  std::filesystem::path path(o.engine.model);
+  if (path.filename().empty()) path = path.parent_path();
+  return path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+}
+
+Status Serve(const CLI::App& app, Options& o) {
+  if (!o.config.empty()) INK_RETURN_IF_ERROR(ReadConfig(app, o));
+  // Before any thread exists, so that all of them leave these signals to this one.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  std::shared_ptr<KeyStore> keys;
+  bool has_keys = false;
+  if (!o.db.empty()) {
+    INK_ASSIGN_OR_RETURN(auto opened, KeyStore::Open(o.db));
+    keys = std::move(opened);
+    INK_ASSIGN_OR_RETURN(has_keys, keys->HasKeys());
+  }
+  if (!has_keys && !IsLoopback(o.http.host)) {
+    return InvalidArgument("--host " + o.http.host +
+                           ": without an API key the server listens on loopback only; make a key "
+                           "with 'inkstone keys create --db FILE' and give --db FILE");
+  }
+  // Last to go: requests write to it until the engine is gone.
+  INK_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, CreateHttpTransport(o.http));
+
+  INK_ASSIGN_OR_RETURN(LoadedModel loaded, LoadForCommand(o.engine, {}));
+  INK_ASSIGN_OR_RETURN(EngineConfig config, EngineConfigFrom(o.engine, *loaded.model, 8));
+  config.model_name = loaded.name;
+  config.policy = o.policy;
+  config.max_waiting = o.max_waiting;
+  config.token_budget = o.token_budget;
+  INK_RETURN_IF_ERROR(CheckMemory(loaded, config, o.engine.memory));
+  INK_ASSIGN_OR_RETURN(auto engine,
+                       Engine::Create(*loaded.model, *loaded.device, loaded.tokenizer, config));
+  ServedModelOptions served;
+  served.name = ServedName(o);
+  served.vocabulary_bytes = static_cast<int64_t>(loaded.tokenizer->memory_bytes());
+  served.program_bytes = loaded.program_bytes;
+  if (!o.chat_template.empty()) {
+    INK_ASSIGN_OR_RETURN(served.chat_template, ReadTextFile(o.chat_template));
+  }
+  ServiceOptions service_options;
+  {
+    INK_ASSIGN_OR_RETURN(auto model, ServedModel::Create(std::move(engine), loaded.model->info(),
+                                                         loaded.ledger.get(), served));
+    service_options.models.push_back(std::move(model));
+  }
+  service_options.keys = keys;
+  service_options.strict = o.strict;
+  service_options.version = INKSTONE_VERSION;
+  auto logger =
+      std::make_shared<spdlog::logger>("serve", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  logger->set_pattern("%v");
+  if (!o.quiet) {
+    service_options.log = [logger](const nlohmann::ordered_json& record) {
+      nlohmann::ordered_json line;
+      line["time"] =
+          std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch())
+              .count();
+      line["level"] = record.value("status", 200) >= 500 ? "error" : "info";
+      for (const auto& [key, value] : record.items()) line[key] = value;
+      logger->info(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    };
+  }
+  Service service(std::move(service_options));
+  INK_RETURN_IF_ERROR(transport->Start(service.handler()));
+  INK_RETURN_IF_ERROR(WriteOutput("listening on " + transport->url() + "\n"));
+  INK_RETURN_IF_ERROR(FlushOutput());
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  std::fprintf(stderr, "inkstone serve: draining, at most %d s; again to stop now\n",
+               o.drain_seconds);
+  // The load balancer is told by /health, which is answered until the end.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(o.drain_seconds);
+  bool drained = false;
+  while (!drained && std::chrono::steady_clock::now() < deadline) {
+    drained = service.Drain(
+        std::min(deadline, std::chrono::steady_clock::now() + std::chrono::milliseconds(200)));
+    const timespec none = {0, 0};
+    if (!drained && sigtimedwait(&signals, nullptr, &none) > 0) break;
+  }
+  transport->StopAccepting();
+  // Last bytes of the last answers.
+  for (int i = 0; i < 20 && drained && transport->num_connections() > 0; ++i) {
+    const timespec pause = {0, 50'000'000};
+    nanosleep(&pause, nullptr);
+  }
+  transport->Stop();
+  return drained ? OkStatus() : Cancelled("stopped with requests still running");
+}
+
+}  // namespace
+
+CommandBody RegisterServe(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  AddEngineFlags(app, o->engine);
+  app.add_option("--host", o->http.host, "address to listen on")->capture_default_str();
+  app.add_option("--port", o->http.port, "port; 0 picks a free one")->capture_default_str();
+  app.add_option("--config", o->config, "TOML file with any of these settings");
+  app.add_option("--db", o->db, "key database (inkstone keys)");
+  app.add_option("--name", o->name, "the model's name for clients (default: of its file)");
+  app.add_option("--chat-template", o->chat_template, "Jinja file instead of the model's own");
+  app.add_option("--policy", o->policy, "who is served first")
+      ->check(CLI::IsMember({"fair", "fcfs", "priority"}))
+      ->capture_default_str();
+  app.add_option("--max-waiting", o->max_waiting, "requests in the queue; more get 429")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--token-budget", o->token_budget, "tokens per step, prefill and decode together")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-body-bytes", o->http.max_body_bytes, "largest request body")
+      ->capture_default_str();
+  app.add_option("--max-connections", o->http.max_connections, "open connections")
+      ->capture_default_str();
+  app.add_option("--tls-cert", o->http.tls_certificate, "PEM certificate chain: serve HTTPS");
+  app.add_option("--tls-key", o->http.tls_key, "PEM private key");
+  app.add_option("--drain-seconds", o->drain_seconds, "how long SIGTERM waits for running requests")
+      ->check(CLI::Range(0, 86400))
+      ->capture_default_str();
+  app.add_flag("--strict", o->strict, "unknown request fields are errors");
+  app.add_flag("--quiet", o->quiet, "no line per request on stderr");
+  return [o, &app] {
+    Status status = Serve(app, *o);
+    return status.ok() ? kExitOk : Fail(kCommand, status);
+  };
+}
+
+}  // namespace ink::cli
