@@ -13,7 +13,7 @@ find_package(nlohmann_json REQUIRED)  # sampling, formats, text, serve
 add_library(ink_flags INTERFACE)
 target_include_directories(ink_flags INTERFACE "${PROJECT_SOURCE_DIR}/src")
 target_compile_options(ink_flags INTERFACE -Wall -Wextra -Wno-unused-parameter
-  -Wno-missing-field-initializers -Wno-restrict -fno-math-errno -ffp-contract=off)
+  -Wno-missing-field-initializers $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -fno-math-errno -ffp-contract=off)
 target_link_libraries(ink_flags INTERFACE Threads::Threads)
 if(INKSTONE_SANITIZE)
   target_compile_options(ink_flags INTERFACE

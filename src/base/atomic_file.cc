@@ -73,8 +73,8 @@ Status AtomicFile::Flush() {
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
       return IoError(path_ + ": cannot write at byte " +
-                     std::to_string(offset_ - buffer_.size() + done) + ": " +
-                     std::strerror(errno) + "; the file is unchanged");
+                     std::to_string(offset_ - buffer_.size() + done) + ": " + std::strerror(errno) +
+                     "; the file is unchanged");
     }
     done += static_cast<size_t>(n);
   }

@@ -19,8 +19,8 @@ template <typename A, typename B>
 
 }  // namespace ink::internal
 
-#define INK_CHECK(condition)                                                          \
-  do {                                                                                \
+#define INK_CHECK(condition)                                                            \
+  do {                                                                                  \
     if (!(condition)) ::ink::internal::CheckFailed(__FILE__, __LINE__, #condition, ""); \
   } while (0)
 

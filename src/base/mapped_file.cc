@@ -49,8 +49,8 @@ Result<MappedFile> MappedFile::Open(const std::string& path) {
   if (file.size_ > 0) {
     void* p = mmap(nullptr, file.size_, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p == MAP_FAILED) {
-      std::string message = path + ": cannot map " + std::to_string(file.size_) +
-                            " bytes: " + std::strerror(errno);
+      std::string message =
+          path + ": cannot map " + std::to_string(file.size_) + " bytes: " + std::strerror(errno);
       close(fd);
       return IoError(message);
     }

@@ -22,7 +22,7 @@ enum class StatusCode {
   kUnsupported,      // well formed, but Inkstone has no implementation for it
   kOutOfMemory,      // a byte budget would be exceeded; the message shows the arithmetic
   kCancelled,
-  kUnavailable,      // queue full, draining; try again later
+  kUnavailable,  // queue full, draining; try again later
 };
 
 /// The code's name in the field's own words, e.g. "not found".
@@ -60,7 +60,7 @@ Status Unavailable(std::string message);
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}        // NOLINT: implicit
   Result(Status status) : state_(std::in_place_index<1>, std::move(status)) {  // NOLINT: implicit
     INK_CHECK(!std::get<1>(state_).ok());
   }
@@ -95,10 +95,10 @@ class [[nodiscard]] Result {
 #define INK_CONCAT_INNER(a, b) a##b
 #define INK_CONCAT(a, b) INK_CONCAT_INNER(a, b)
 
-#define INK_RETURN_IF_ERROR(expr)                    \
-  do {                                               \
-    ::ink::Status ink_status_ = (expr);              \
-    if (!ink_status_.ok()) return ink_status_;       \
+#define INK_RETURN_IF_ERROR(expr)              \
+  do {                                         \
+    ::ink::Status ink_status_ = (expr);        \
+    if (!ink_status_.ok()) return ink_status_; \
   } while (0)
 
 /// INK_ASSIGN_OR_RETURN(auto x, MakeX()): declares or assigns, or returns the failure.

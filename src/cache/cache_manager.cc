@@ -125,8 +125,7 @@ Status CacheManager::CheckFits(int64_t tokens, int64_t max_chunk) const {
     int64_t group_bytes = BytesWithHoles(groups_, group, blocks);
     if (group.max_blocks > 0) {
       // A bounded group never draws more than its bound, holes or not.
-      group_bytes =
-          std::min(group_bytes, BlockPool::BytesFor(group.block_bytes, group.max_blocks));
+      group_bytes = std::min(group_bytes, BlockPool::BytesFor(group.block_bytes, group.max_blocks));
     }
     sum += (g == 0 ? "" : " + ") + std::to_string(group_bytes) + " bytes (" +
            std::string(GroupKindName(group.kind)) + ": " + std::to_string(blocks) +

@@ -1,6 +1,7 @@
 #include "model/model_loader.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 
 namespace ink {
@@ -18,13 +19,39 @@ std::string Shape(int experts, int64_t rows, int64_t cols) {
 
 }  // namespace
 
-Status ModelLoader::Matrix(std::string_view name, int64_t rows, int64_t cols, Weight* out,
+std::string ModelLoader::SharedName(std::string_view name) const {
+  constexpr std::string_view kPrefix = "blk.", kKey = "inkstone.shared_layers";
+  if (!name.starts_with(kPrefix) || !metadata().Has(kKey)) return std::string(name);
+  const size_t dot = name.find('.', kPrefix.size());
+  auto layers = metadata().GetInts(kKey);
+  size_t layer = 0;
+  const char* first = name.data() + kPrefix.size();
+  if (dot == std::string_view::npos || !layers.ok() ||
+      std::from_chars(first, name.data() + dot, layer).ptr != name.data() + dot ||
+      layer >= layers->size()) {
+    return std::string(name);
+  }
+  const int64_t owner = layers->Int(layer);
+  if (owner < 0 || owner >= static_cast<int64_t>(layer)) return std::string(name);
+  return std::string(kPrefix) + std::to_string(owner) + std::string(name.substr(dot));
+}
+
+Status ModelLoader::Matrix(std::string_view given_name, int64_t rows, int64_t cols, Weight* out,
                            int experts) {
+  const std::string name = SharedName(given_name);
   INK_ASSIGN_OR_RETURN(SourceTensor tensor, source_.Matrix(name));
   if (tensor.rows != rows || tensor.cols != cols || tensor.num_experts() != experts) {
     return Corrupt(source_.path() + ": tensor " + std::string(name) + ": expected shape " +
                    Shape(experts, rows, cols) + ", got " +
                    Shape(tensor.num_experts(), tensor.rows, tensor.cols));
+  }
+  if (name != given_name) {
+    for (const PendingMatrix& owner : matrices_) {
+      if (owner.weight->name != name) continue;
+      *out = *owner.weight;
+      shared_matrices_.emplace_back(out, owner.weight);
+      return OkStatus();
+    }
   }
   auto packed = device_.PlanPacked(tensor.type, rows, cols, experts);
   if (!packed.ok()) {
@@ -37,19 +64,28 @@ Status ModelLoader::Matrix(std::string_view name, int64_t rows, int64_t cols, We
   return OkStatus();
 }
 
-Status ModelLoader::Vector(std::string_view name, int64_t size, VectorWeight* out) {
+Status ModelLoader::Vector(std::string_view given_name, int64_t size, VectorWeight* out) {
+  const std::string name = SharedName(given_name);
   INK_ASSIGN_OR_RETURN(std::vector<float> values, source_.Vector(name));
   if (static_cast<int64_t>(values.size()) != size) {
     return Corrupt(source_.path() + ": tensor " + std::string(name) + ": expected " +
                    std::to_string(size) + " values, got " + std::to_string(values.size()));
   }
-  Computed(std::string(name), std::move(values), out);
+  if (name != given_name) {
+    for (const PendingVector& owner : vectors_) {
+      if (owner.computed || owner.vector->name != name) continue;
+      *out = *owner.vector;
+      shared_vectors_.emplace_back(out, owner.vector);
+      return OkStatus();
+    }
+  }
+  Computed(name, std::move(values), out);
   vectors_.back().computed = false;
   return OkStatus();
 }
 
 Status ModelLoader::OptionalVector(std::string_view name, int64_t size, VectorWeight* out) {
-  return source_.Has(name) ? Vector(name, size, out) : OkStatus();
+  return Has(name) ? Vector(name, size, out) : OkStatus();
 }
 
 void ModelLoader::Computed(std::string name, std::vector<float> values, VectorWeight* out) {
@@ -109,6 +145,9 @@ Status ModelLoader::Load(Model* model) {
     info.num_parameters += v.vector->size;
     model->parameters_.vectors.push_back(v.vector);
   }
+  for (const auto& [weight, owner] : shared_matrices_)
+    model->parameters_.matrices.push_back(weight);
+  for (const auto& [vector, owner] : shared_vectors_) model->parameters_.vectors.push_back(vector);
   if (options_.plan_only) return OkStatus();
   INK_ASSIGN_OR_RETURN(Buffer buffer, device_.Allocate(bytes_, LedgerEntry::kWeights));
   int64_t done = 0;
@@ -121,6 +160,8 @@ Status ModelLoader::Load(Model* model) {
     device_.CopyToDevice(to, vector.values.data(), vector.values.size() * sizeof(float));
     vector.vector->data = reinterpret_cast<const float*>(to);
   }
+  for (const auto& [weight, owner] : shared_matrices_) weight->packed.data = owner->packed.data;
+  for (const auto& [vector, owner] : shared_vectors_) vector->data = owner->data;
   model->buffers_.push_back(std::move(buffer));
   return OkStatus();
 }

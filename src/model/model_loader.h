@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "model/model.h"
@@ -20,7 +21,7 @@ class ModelLoader {
   const WeightSource& source() const { return source_; }
   const LoadOptions& options() const { return options_; }
   const Metadata& metadata() const { return source_.metadata(); }
-  bool Has(std::string_view name) const { return source_.Has(name); }
+  bool Has(std::string_view name) const { return source_.Has(SharedName(name)); }
 
   /// A matrix [rows, cols], or `experts` > 1 of them. Errors name the tensor, the expected and the
   /// actual shape.
@@ -49,6 +50,10 @@ class ModelLoader {
     int64_t offset;
     bool computed;
   };
+  /// Layers may use another layer's weights (metadata key inkstone.shared_layers: for each layer
+  /// the one whose weights it uses, itself or an earlier one): the name under which they are
+  /// stored.
+  std::string SharedName(std::string_view name) const;
   void Pack(const PendingMatrix& matrix, std::byte* base, int64_t total, int64_t* done);
 
   const WeightSource& source_;
@@ -56,6 +61,9 @@ class ModelLoader {
   const LoadOptions& options_;
   std::vector<PendingMatrix> matrices_;
   std::vector<PendingVector> vectors_;
+  // Weights of layers that use those of an earlier layer, which were declared before.
+  std::vector<std::pair<Weight*, const Weight*>> shared_matrices_;
+  std::vector<std::pair<VectorWeight*, const VectorWeight*>> shared_vectors_;
   int64_t bytes_ = 0;
 };
 

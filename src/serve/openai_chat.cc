@@ -137,7 +137,8 @@ class ChatFormat : public ResponseFormat {
       const ChoiceOutput& output = outcome.choices[c];
       Json message;
       message["role"] = "assistant";
-      message["content"] = output.text.empty() && !output.tool_calls.empty() ? Json() : Json(output.text);
+      message["content"] =
+          output.text.empty() && !output.tool_calls.empty() ? Json() : Json(output.text);
       if (!output.reasoning.empty()) message["reasoning_content"] = output.reasoning;
       message["refusal"] = nullptr;
       if (!output.tool_calls.empty()) message["tool_calls"] = ToolCallsJson(output.tool_calls);

@@ -180,11 +180,11 @@ TEST(Json, RefusalsNameTheKeyword) {
       {R"({"multipleOf":0})", "multipleOf"},
       {R"({"a":1)", "malformed JSON"},
       {R"({"type":"null","type":"null"})", "duplicate key"},
-};
-for (const auto& [schema, keyword] : cases) {
-  EXPECT_NE(Refusal(ConstraintSpec::JsonSchema(schema)).find(keyword), std::string::npos)
-      << schema << ": " << Refusal(ConstraintSpec::JsonSchema(schema));
-}
+  };
+  for (const auto& [schema, keyword] : cases) {
+    EXPECT_NE(Refusal(ConstraintSpec::JsonSchema(schema)).find(keyword), std::string::npos)
+        << schema << ": " << Refusal(ConstraintSpec::JsonSchema(schema));
+  }
 }
 
 TEST(Json, HostileSchemasAreBounded) {
@@ -307,12 +307,12 @@ ws    ::= [ \t\n]*
   EXPECT_FALSE(Accepts(expression, "(a+2*b = 3\n"));
   EXPECT_FALSE(Accepts(expression, "1=1\n1=1\n1=1\n"));
   // Palindromes need the stack, and stay ambiguous to the end.
-  const auto palindrome = Compile(ConstraintSpec::Grammar(
-      "root ::= \"a\" root \"a\" | \"b\" root \"b\" | [ab]?\n"));
+  const auto palindrome =
+      Compile(ConstraintSpec::Grammar("root ::= \"a\" root \"a\" | \"b\" root \"b\" | [ab]?\n"));
   EXPECT_TRUE(Accepts(palindrome, "abbabba"));
   EXPECT_FALSE(Accepts(palindrome, "abbabab"));
-  EXPECT_TRUE(Accepts(Compile(ConstraintSpec::Grammar("root ::= \"\\x41\\u00e9\\U0001F600\" [\\]^-]")),
-                      "Aé😀]"));
+  EXPECT_TRUE(Accepts(
+      Compile(ConstraintSpec::Grammar("root ::= \"\\x41\\u00e9\\U0001F600\" [\\]^-]")), "Aé😀]"));
 }
 
 TEST(Grammar, Refusals) {

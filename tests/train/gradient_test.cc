@@ -88,6 +88,18 @@ TEST(Gradients, WithRecomputation) {
   CheckGradients(TinyShape("gemma3"), true, "");
 }
 
+// Three layers, two of which use one set of weights: stored once, gradients add up.
+TEST(Gradients, SharedLayers) {
+  ModelShape shape = TinyShape("llama");
+  shape.share = {0, 1, 0};
+  ModelShape plain = TinyShape("llama");
+  auto t = MakeTraining(shape, false);
+  auto own = MakeTraining(plain, false);
+  EXPECT_LT(t->model->info().weight_bytes, own->model->info().weight_bytes);
+  EXPECT_LT(t->parameters->num_parameters(), own->parameters->num_parameters());
+  CheckGradients(shape, false, "");
+}
+
 TEST(Gradients, RecomputationChangesNoBit) {
   for (bool bfloat16 : {false, true}) {
     auto plain = MakeTraining(TinyShape("llama"), bfloat16, false);

@@ -90,16 +90,17 @@ class CpuDevice : public Device {
     if (format == nullptr) {
       return Unsupported("type " + std::string(Info(type).name) + " cannot be packed for the CPU");
     }
-    return PackedMatrix{nullptr, type, rows, cols, PanelBytes(*format, cols),
-                        PackedBytes(*format, rows, cols), experts};
+    return PackedMatrix{
+        nullptr, type, rows, cols, PanelBytes(*format, cols), PackedBytes(*format, rows, cols),
+        experts};
   }
   void PackPanel(const PackedMatrix& matrix, const std::byte* const* rows, int num_rows,
                  std::byte* out) const override {
     ink::PackPanel(*FindPanelFormat(matrix.type), rows, num_rows, matrix.cols, out);
   }
   void UnpackRow(const PackedMatrix& matrix, int expert, int64_t row, std::byte* out) override {
-    const std::byte* panel = matrix.data + expert * matrix.expert_bytes +
-                             row / kPanelRows * matrix.panel_bytes;
+    const std::byte* panel =
+        matrix.data + expert * matrix.expert_bytes + row / kPanelRows * matrix.panel_bytes;
     ink::UnpackRow(*FindPanelFormat(matrix.type), panel, static_cast<int>(row % kPanelRows),
                    matrix.cols, out);
   }
