@@ -229,6 +229,15 @@ AttentionTile::Blocks AttentionTile::FindBlocks(int64_t partition) const {
     blocks.k_next[b] = order[b - first + ahead_];
     blocks.v_next[b] = order[b - first + (last - first) + ahead_];
   }
+  if (KvQuantized(params_.cache.v_type)) {
+    // The scales of all V blocks are read at once, before the blocks' own prefetches come to them.
+    const int64_t integer_bytes = KvIntegerBytes(params_.cache.v_type, params_.cache.head_dim);
+    for (int b = first; b < last; ++b) {
+      for (int g = 0; g < KvScaleGroups(params_.cache.head_dim); ++g) {
+        __builtin_prefetch(blocks.v[b] + integer_bytes + int64_t{2} * kKvBlockTokens * g);
+      }
+    }
+  }
   for (int b = first; b < last && plan_.pad_v; ++b) {
     std::byte* padded = padded_ + b * PaddedBlockBytes(plan_);
     const int64_t start = (base + b) * kKvBlockTokens;

@@ -111,7 +111,7 @@ bool JsonValue::operator==(const JsonValue& other) const {
       return items == other.items;
     case Kind::kObject: {
       if (members.size() != other.members.size()) return false;
-      std::vector<const std::pair<std::string, JsonValue>*> a, b;
+      std::vector<const JsonMember*> a, b;
       for (const auto& m : members) a.push_back(&m);
       for (const auto& m : other.members) b.push_back(&m);
       const auto by_key = [](const auto* x, const auto* y) { return x->first < y->first; };

@@ -11,6 +11,8 @@
 
 namespace ink::constraint {
 
+struct JsonMember;
+
 struct JsonValue {
   enum class Kind : uint8_t { kNull, kFalse, kTrue, kNumber, kString, kArray, kObject };
 
@@ -18,7 +20,7 @@ struct JsonValue {
   Decimal number;
   std::string text;
   std::vector<JsonValue> items;
-  std::vector<std::pair<std::string, JsonValue>> members;  // in the order of the text
+  std::vector<JsonMember> members;  // in the order of the text
 
   bool IsObject() const { return kind == Kind::kObject; }
   bool IsArray() const { return kind == Kind::kArray; }
@@ -31,6 +33,13 @@ struct JsonValue {
 
   /// Member order does not matter.
   bool operator==(const JsonValue& other) const;
+};
+
+/// A key and its value.
+struct JsonMember {
+  JsonMember(std::string key, JsonValue value) : first(std::move(key)), second(std::move(value)) {}
+  std::string first;
+  JsonValue second;
 };
 
 /// Errors: kInvalidArgument with the byte offset; nesting deeper than `max_depth`; a duplicate key

@@ -44,7 +44,8 @@ void Machine::Enter(int32_t first, const FramePtr& below, Threads& out) {
   std::vector<std::pair<int32_t, FramePtr>> work = {{first, below}};
   // Places are entered once for each stack: a rule that can be empty may call itself.
   for (size_t i = 0; i < work.size(); ++i) {
-    const auto [place, stack] = work[i];
+    const auto place = work[i].first;
+    const auto stack = work[i].second;
     const auto add = [&](int32_t next, const FramePtr& on) {
       for (const auto& [p, s] : work) {
         if (p == next && (s.get() == on.get() || (s && on && s->hash == on->hash))) return;

@@ -583,9 +583,10 @@ bool SchemaCompiler::SatisfiesConj(const Conj& c, const JsonValue& value) {
     }
   }
   for (const auto& [lang, f] : c.some) {
-    if (std::none_of(value.members.begin(), value.members.end(), [&](const auto& member) {
-          return languages_.Accepts(lang, member.first) && Satisfies(f, member.second);
-        })) {
+    if (std::none_of(value.members.begin(), value.members.end(),
+                     [&, &lang = lang, &f = f](const auto& member) {
+                       return languages_.Accepts(lang, member.first) && Satisfies(f, member.second);
+                     })) {
       return false;
     }
   }
