@@ -115,7 +115,7 @@ TEST(Json, DISABLED_RefusesAtTheFirstHopelessByte) {
   EXPECT_EQ(Offset(c, R"({"n":12})"), 7u);
   EXPECT_EQ(Offset(c, R"({"name":"red",)"), 14u);
   EXPECT_EQ(Offset(c, R"({"name":"red","n":12,)"), 20u);  // no name is left
-  EXPECT_EQ(Offset(c, R"({"n":3})"), 5u);  // 3e0 is too small, 3e1 too large
+  EXPECT_EQ(Offset(c, R"({"n":3})"), 5u);                 // 3e0 is too small, 3e1 too large
   EXPECT_EQ(Offset(c, R"({"n":2})"), 6u);                 // 20 would do, 2 does not
   EXPECT_TRUE(Accepts(c, R"({"n":1.2e1,"name":"red"})"));
   EXPECT_TRUE(Accepts(c, R"({"n":250e-1,"name":"red"})"));
@@ -251,8 +251,7 @@ TEST(State, DISABLED_ForksRollsBackAndCloses) {
           "additionalProperties":false})"),
                          {.max_whitespace = 0});
   ConstraintState state(c);
-  EXPECT_EQ(state.ForcedBytes(), R"({"a":"x"})");
-  EXPECT_EQ(state.ForcedBytes(4), R"({"a")");
+  EXPECT_EQ(state.ForcedBytes(), "{\"");  // behind it an escape may stand for the name
   EXPECT_TRUE(state.Advance("{\"a"));
   const ConstraintState kept = state;
   EXPECT_FALSE(state.Advance("\":\"y"));
@@ -268,6 +267,14 @@ TEST(State, DISABLED_ForksRollsBackAndCloses) {
   EXPECT_FALSE(state.AdvanceToken(0));  // an unused token
   EXPECT_FALSE(other.AdvanceToken(-1));
   EXPECT_FALSE(other.AdvanceToken(1 << 30));
+}
+
+TEST(State, ForcedBytes) {
+  ConstraintState state(Compile(ConstraintSpec::Regex("abc(de|df)g?")));
+  EXPECT_EQ(state.ForcedBytes(), "abcd");
+  EXPECT_EQ(state.ForcedBytes(2), "ab");
+  EXPECT_TRUE(state.Advance("abcde"));
+  EXPECT_EQ(state.ForcedBytes(), "");  // the text may end here
 }
 
 TEST(State, OneConstraintServesManyThreads) {
@@ -302,7 +309,7 @@ ident ::= [a-z] [a-z0-9_]* ws
 num   ::= [0-9]+ ws
 ws    ::= [ \t\n]*
 )~"));
-  EXPECT_TRUE(Accepts(expression, "(a+ 2)*b = 3\n"));
+  EXPECT_TRUE(Accepts(expression, "(a +2)*b = 3\n"));
   EXPECT_TRUE(Accepts(expression, "1=1\nx=(((y)))\n"));
   EXPECT_FALSE(Accepts(expression, "(a+2*b = 3\n"));
   EXPECT_FALSE(Accepts(expression, "1=1\n1=1\n1=1\n"));

@@ -59,8 +59,9 @@ class Parser {
     do {
       std::vector<RegexPtr> parts;
       while (!AtEnd() && Peek() != '|' && Peek() != ')') {
+        const bool group = Peek() == '(';
         INK_ASSIGN_OR_RETURN(RegexPtr atom, ParseAtom(flags, depth));
-        INK_ASSIGN_OR_RETURN(atom, ParseQuantifier(std::move(atom)));
+        INK_ASSIGN_OR_RETURN(atom, ParseQuantifier(std::move(atom), group));
         parts.push_back(std::move(atom));
       }
       alternatives.push_back(MakeConcat(std::move(parts)));
@@ -68,7 +69,7 @@ class Parser {
     return MakeAlternate(std::move(alternatives));
   }
 
-  Result<RegexPtr> ParseQuantifier(RegexPtr atom) {
+  Result<RegexPtr> ParseQuantifier(RegexPtr atom, bool group) {
     int min = 0, max = -1;
     const size_t start = pos_;
     if (Take('*')) {
@@ -97,7 +98,7 @@ class Parser {
     } else {
       return atom;
     }
-    if (atom->kind == Kind::kAssert) return Malformed("nothing to repeat");
+    if (atom->kind == Kind::kAssert && !group) return Malformed("nothing to repeat");
     if (!Take('?') && Peek() == '+') return Refuse("a possessive quantifier");
     if (Peek() == '*' || Peek() == '+' || Peek() == '?') return Malformed("nothing to repeat");
     return MakeRepeat(std::move(atom), min, max);
