@@ -117,7 +117,7 @@ TEST(LifeCycle, DisconnectCancelsAndBlocksComeBack) {
   EXPECT_EQ(server.Post("/v1/completions", {{"prompt", "abc"}}).status, 200);
 }
 
-TEST(LifeCycle, DISABLED_QueueIsBounded) {
+TEST(LifeCycle, QueueIsBounded) {
   TestServer server(TinyServed(1, 2));
   std::vector<MemoryExchange> exchanges;
   const Json body = {{"prompt", "abc"}, {"max_tokens", 150}, {"ignore_eos", true}};
@@ -277,7 +277,7 @@ TEST_F(Keys, LimitsOfAKey) {
   EXPECT_EQ(server.Post("/v1/completions", body, Bearer(small->secret)).status, 429);
 }
 
-TEST_F(Keys, DISABLED_AdminManagesThem) {
+TEST_F(Keys, AdminManagesThem) {
   KeyPolicy admin;
   admin.admin = true;
   auto boss = store_->Create("boss", admin);
