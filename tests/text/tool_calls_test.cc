@@ -428,7 +428,7 @@ TEST(ToolCalls, ArgumentsComeWhileTheyAreWritten) {
 }
 
 // What each published template itself writes for an assistant's tool call is read back.
-TEST(ToolCalls, DISABLED_PublishedTemplatesReadBackTheirOwnCalls) {
+TEST(ToolCalls, PublishedTemplatesReadBackTheirOwnCalls) {
   INK_NEEDS_SHARED();
   const Json arguments = {{"city", "Paris"}, {"days", 3}, {"opts", {{"x", {1, true}}}}};
   // These render no tool calls at all, or only a sentence about them.
