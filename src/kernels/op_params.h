@@ -192,7 +192,8 @@ struct KvLayerView {
 int64_t KvHeadBytes(DType type, int head_dim);
 
 /// Writes new rows of K and V into their slots (slot = block * 32 + position % 32); a negative slot
-/// is skipped. Rounding is to nearest even; q8_0 and q4_0 encode as their QuantFormat does.
+/// is skipped. Rounding is to nearest even; q8_0 encodes as its QuantFormat does, q4_0 with the
+/// scale that maps the value of largest magnitude to -8, refitted once to the integers.
 struct KvStoreParams {
   const float* k = nullptr;  // [num_tokens, num_kv_heads, head_dim], row stride k_stride
   const float* v = nullptr;  // [num_tokens, num_kv_heads, head_dim], row stride v_stride

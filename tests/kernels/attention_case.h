@@ -138,7 +138,7 @@ class AttentionCase {
     std::vector<int64_t> keys;
     for (int64_t j = 0; j < span.kv_length; ++j) {
       if (!Sees(span, token, j)) continue;
-      const std::vector<float> k = Stored(shape_.k_type, k_[s], j, kv_head);
+      const std::vector<float> k = Stored(true, s, j, kv_head);
       double score = 0;
       for (int d = 0; d < d_count; ++d) score += static_cast<double>(q[d]) * k[d];
       score *= scale_;
@@ -157,7 +157,7 @@ class AttentionCase {
     for (size_t i = 0; i < keys.size(); ++i) {
       const double p = std::exp(scores[i] - max);
       sum += p;
-      const std::vector<float> v = Stored(shape_.v_type, v_[s], keys[i], kv_head);
+      const std::vector<float> v = Stored(false, s, keys[i], kv_head);
       for (int d = 0; d < d_count; ++d) out[d] += p * v[d];
     }
     for (double& o : out) o /= sum;
@@ -194,7 +194,9 @@ class AttentionCase {
     return shape_.window == 0 || key > position - shape_.window;
   }
 
-  std::vector<float> Stored(DType type, const std::vector<float>& rows, int64_t j, int head) const {
+  std::vector<float> Stored(bool is_k, int s, int64_t j, int head) const {
+    const DType type = is_k ? shape_.k_type : shape_.v_type;
+    const std::vector<float>& rows = is_k ? k_[s] : v_[s];
     const int d_count = shape_.head_dim;
     const float* x = rows.data() + (j * shape_.num_kv_heads + head) * d_count;
     std::vector<float> values(x, x + d_count);
@@ -202,15 +204,32 @@ class AttentionCase {
       for (float& v : values) v = HalfToFloat(FloatToHalf(v));
     } else if (type == DType::kBF16) {
       for (float& v : values) v = BfloatToFloat(FloatToBfloat(v));
-    } else if (type != DType::kF32) {
+    } else if (type == DType::kQ8_0) {
       const int64_t padded = (d_count + 31) / 32 * 32;
       values.resize(padded, 0.0f);
       std::vector<std::byte> blocks(RowBytes(type, padded));
       FindQuantFormat(type)->encode(values.data(), nullptr, blocks.data(), padded);
       FindQuantFormat(type)->decode(blocks.data(), values.data(), padded);
       values.resize(d_count);
+    } else if (type == DType::kQ4_0) {
+      for (int d = 0; d < d_count; ++d) values[d] = StoredQ4(is_k, s, j, head, d);
     }
     return values;
+  }
+
+  /// A q4_0 value read where KvLayerView's comment says; kv_store's test says how good it is.
+  float StoredQ4(bool is_k, int s, int64_t j, int head, int d) const {
+    const int64_t row_bytes = (shape_.head_dim + 1) / 2;
+    const KvLayerView view = const_cast<AttentionCase*>(this)->cache();
+    const std::byte* base =
+        is_k ? view.k + table_[s][j / 32] * view.k_block_bytes + head * view.k_head_bytes
+             : view.v + table_[s][j / 32] * view.v_block_bytes + head * view.v_head_bytes;
+    const int64_t token = j % 32;
+    uint16_t scale;
+    std::memcpy(&scale, base + row_bytes * 32 + 2 * (d / 32 * 32 + token), 2);
+    const std::byte pair = base[is_k ? d / 2 * 32 + token : token * row_bytes + d / 2];
+    return static_cast<float>((static_cast<int>(pair) >> (d % 2 * 4) & 15) - 8) *
+           HalfToFloat(scale);
   }
 
   void FillCache() {
@@ -229,6 +248,8 @@ class AttentionCase {
     Context context(1);
     const int64_t kv_row = int64_t{shape_.num_kv_heads} * shape_.head_dim;
     for (int s = 0; s < n; ++s) {
+      table_.emplace_back(tables_.begin() + s * max_blocks_,
+                          tables_.begin() + (s + 1) * max_blocks_);
       std::vector<int64_t> slots(specs_[s].kv_length);
       for (int64_t j = 0; j < specs_[s].kv_length; ++j) {
         slots[j] = int64_t{tables_[s * max_blocks_ + j / 32]} * 32 + j % 32;
@@ -262,7 +283,8 @@ class AttentionCase {
   std::vector<std::byte> v_cache_;
   size_t k_shift_ = 0;
   size_t v_shift_ = 0;
-  std::vector<int32_t> tables_;
+  std::vector<int32_t> tables_;              // -1 where a window has left a block
+  std::vector<std::vector<int32_t>> table_;  // of each sequence, whole
   int64_t max_blocks_ = 0;
   float scale_ = 1.0f;
 };

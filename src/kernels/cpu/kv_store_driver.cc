@@ -1,11 +1,13 @@
 #include "kernels/cpu/kv_store_driver.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/check.h"
 #include "kernels/cpu/kv_layout.h"
 #include "quant/blocks.h"
+#include "quant/half.h"
 #include "quant/quant_format.h"
 
 namespace ink {
@@ -60,27 +62,43 @@ void StorePlain(const KvStoreRows& rows, DType type, bool is_k, const float* x, 
   }
 }
 
+/// Integers (plus 8) and f16 scale of 32 values. The format's own encoder searches for the best
+/// scale, which costs 100 times as much as the token's other work here; this takes the scale that
+/// maps the value of largest magnitude to -8 and then the best one for the integers so chosen.
+uint16_t EncodeQ4(const float x[32], uint8_t out[32]) {
+  float values[32];
+  float peak = 0;
+  for (int i = 0; i < 32; ++i) {
+    values[i] = std::isfinite(x[i]) ? x[i] : 0.0f;
+    if (std::fabs(values[i]) > std::fabs(peak)) peak = values[i];
+  }
+  const float inverse = peak != 0 ? -8.0f / peak : 0.0f;
+  float product = 0;
+  float square = 0;
+  for (int i = 0; i < 32; ++i) {
+    // In [-8, 8] but for roundings, also where the inverse overflows.
+    const float scaled = std::clamp(values[i] * inverse, -8.0f, 7.0f);
+    const int q = static_cast<int>(scaled + 8.5f);
+    out[i] = static_cast<uint8_t>(q);
+    const float level = static_cast<float>(q - 8);
+    product += values[i] * level;
+    square += level * level;
+  }
+  const float scale = square > 0 ? product / square : 0.0f;
+  return FloatToHalf(std::clamp(scale, -kHalfMax, kHalfMax));
+}
+
 /// The integers of 32 values (q4_0: plus 8) and their scale.
-uint16_t Encode(DType type, const QuantFormat& format, const float x[32], uint8_t out[32]) {
-  if (type == DType::kQ8_0) {
-    BlockQ8_0 block;
-    format.encode(x, nullptr, reinterpret_cast<std::byte*>(&block), 32);
-    std::memcpy(out, block.q, 32);
-    return block.d;
-  }
-  BlockQ4_0 block;
-  format.encode(x, nullptr, reinterpret_cast<std::byte*>(&block), 32);
-  for (int i = 0; i < 16; ++i) {
-    out[i] = block.q[i] & 15;
-    out[i + 16] = block.q[i] >> 4;
-  }
+uint16_t Encode(DType type, const float x[32], uint8_t out[32]) {
+  if (type == DType::kQ4_0) return EncodeQ4(x, out);
+  BlockQ8_0 block;
+  FindQuantFormat(type)->encode(x, nullptr, reinterpret_cast<std::byte*>(&block), 32);
+  std::memcpy(out, block.q, 32);
   return block.d;
 }
 
 void StoreQuantized(DType type, bool is_k, const float* x, int head_dim, int token,
                     std::byte* block) {
-  const QuantFormat* format = FindQuantFormat(type);
-  INK_CHECK(format != nullptr);
   std::byte* scales = block + KvIntegerBytes(type, head_dim);
   const int groups = KvScaleGroups(head_dim);
   for (int g = 0; g < groups; ++g) {
@@ -88,7 +106,7 @@ void StoreQuantized(DType type, bool is_k, const float* x, int head_dim, int tok
     const int n = std::min(32, head_dim - 32 * g);
     std::memcpy(values, x + 32 * g, sizeof(float) * n);
     uint8_t q[33] = {};
-    const uint16_t scale = Encode(type, *format, values, q);
+    const uint16_t scale = Encode(type, values, q);
     Put(scales, g * kTokens + token, scale);
     if (type == DType::kQ8_0) {
       for (int i = 0; i < n; ++i) {
