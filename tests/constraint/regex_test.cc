@@ -51,7 +51,7 @@ std::string RandomPattern(Rng& rng, int depth) {
   return out;
 }
 
-TEST(Regex, DISABLED_AgreesWithStdRegex) {
+TEST(Regex, AgreesWithStdRegex) {
   int matches = 0, misses = 0;
   for (uint64_t seed = 0; seed < 3000; ++seed) {
     Rng rng(seed, 3);

@@ -15,7 +15,13 @@ class Validator {
   using Json = nlohmann::json;
   explicit Validator(const Json& root) : root_(root) {}
 
-  bool Valid(const Json& value) { return Check(root_, value).ok; }
+  bool Valid(const Json& value) {
+    depth_ = 0;
+    endless_ = false;
+    return Check(root_, value).ok;
+  }
+  /// The last answer means nothing: references went round in a circle.
+  bool endless() const { return endless_; }
 
  private:
   struct Outcome {
@@ -29,8 +35,21 @@ class Validator {
     for (char c : s) n += (c & 0xC0) != 0x80;
     return n;
   }
+  // By characters, not bytes.
+  static std::wstring Wide(const std::string& s) {
+    std::wstring out;
+    for (size_t i = 0; i < s.size();) {
+      const auto lead = static_cast<unsigned char>(s[i]);
+      const int more = lead < 0x80 ? 0 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
+      wchar_t c = more == 0 ? lead : lead & (0x3F >> more);
+      for (int k = 1; k <= more; ++k) c = c << 6 | (s[i + static_cast<size_t>(k)] & 0x3F);
+      out += c;
+      i += static_cast<size_t>(more) + 1;
+    }
+    return out;
+  }
   static bool Matches(const std::string& pattern, const std::string& text) {
-    return std::regex_search(text, std::regex(pattern));
+    return std::regex_search(Wide(text), std::wregex(Wide(pattern)));
   }
   // Numbers compare by value, whatever their C++ type.
   static bool Equal(const Json& a, const Json& b) {
@@ -74,6 +93,18 @@ class Validator {
   }
 
   Outcome Check(const Json& s, const Json& v) {
+    Outcome out;
+    if (depth_ > 100) {
+      endless_ = true;
+      return out;
+    }
+    ++depth_;
+    out = CheckKeywords(s, v);
+    --depth_;
+    return out;
+  }
+
+  Outcome CheckKeywords(const Json& s, const Json& v) {
     Outcome out;
     if (s.is_boolean()) {
       out.ok = s.get<bool>();
@@ -238,6 +269,8 @@ class Validator {
   }
 
   const Json& root_;
+  int depth_ = 0;
+  bool endless_ = false;
 };
 
 }  // namespace ink::constraint_testing

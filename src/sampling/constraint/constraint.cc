@@ -196,41 +196,27 @@ std::string ConstraintState::ForcedBytes(size_t limit) const {
 }
 
 std::string ConstraintState::Completion() const {
-  std::string out;
-  if (closed_) return out;
+  if (closed_) return "";
   Machine& machine = *constraint_->machine_;
   std::lock_guard<std::mutex> lock(machine.mutex);
   std::string bytes = history_;
   const History history{bytes, base_};
-  Threads threads = threads_, next;
-  while (out.size() < kMaxCompletion) {
-    if (std::any_of(threads.begin(), threads.end(),
-                    [&](const Thread& t) { return machine.Accepting(t); })) {
-      return out;
-    }
-    const Thread* nearest = nullptr;
-    uint64_t least = UINT64_MAX;
-    for (const Thread& t : threads) {
-      const uint64_t remaining = machine.Remaining(t, history);
-      if (remaining >= least) continue;
-      least = remaining;
-      nearest = &t;
-    }
-    INK_CHECK(nearest != nullptr);
-    const std::string chunk = machine.NextTowardsEnd(*nearest, history);
-    INK_CHECK(!chunk.empty());
-    Threads followed = {*nearest};
-    for (char c : chunk) {
-      bytes.push_back(c);
-      next.clear();
-      for (const Thread& t : followed) machine.Step(t, static_cast<uint8_t>(c), history, next);
-      std::swap(followed, next);
-      INK_CHECK(!followed.empty());
-    }
-    out += chunk;
-    threads = std::move(followed);
+  const Thread* nearest = nullptr;
+  uint64_t least = UINT64_MAX;
+  for (const Thread& t : threads_) {
+    const uint64_t remaining =
+        threads_.size() == 1 || machine.Accepting(t) ? 0 : machine.Remaining(t, history);
+    if (remaining >= least && nearest != nullptr) continue;
+    least = remaining;
+    nearest = &t;
   }
-  return out;
+  if (nearest == nullptr) return "";
+  Thread thread = *nearest;
+  while (!machine.Accepting(thread) && bytes.size() - history_.size() < kMaxCompletion) {
+    // Every thread can be completed: that it cannot be found is a bug.
+    INK_CHECK(machine.GoTowardsEnd(thread, history));
+  }
+  return bytes.substr(history_.size());
 }
 
 }  // namespace ink

@@ -45,9 +45,10 @@ class Machine {
   bool Accepting(const Thread& thread) const;
   /// ORs the tokens allowed after `thread` into `mask`.
   void AddMask(const Thread& thread, const History& history, std::span<uint32_t> mask);
-  /// Bytes that lead `thread` towards its end; empty where it is at it.
-  std::string NextTowardsEnd(const Thread& thread, const History& history);
-  /// About how many bytes are missing; NextTowardsEnd makes it smaller.
+  /// Leads `thread` some bytes towards its end: appends them to `history` and leaves in `thread`
+  /// where they lead. False where it cannot.
+  bool GoTowardsEnd(Thread& thread, const History& history);
+  /// About how many bytes are missing.
   uint64_t Remaining(const Thread& thread, const History& history);
   /// The least offset that the thread refers to.
   static uint64_t Oldest(const Thread& thread);
@@ -141,11 +142,16 @@ class Machine {
     Threads threads;
     bool first[256] = {};
   };
-  After MakeAfter(Threads threads, const History& history);
+  // `any_byte`: without finding out which bytes.
+  After MakeAfter(Threads threads, const History& history, bool any_byte);
+  // What comes later depends on the text since some element began.
+  static bool InsideUnique(const Thread& t) { return t.stack && t.stack->oldest != UINT64_MAX; }
   void Exit(int32_t node, const After& after, const History& history, std::span<uint32_t> mask);
 
   // machine_complete.cc
+  std::string NextTowardsEnd(const Thread& t, const History& history);
   std::string ValueText(GoalId goal, const FramePtr& stack);
+  Element NearestElement(const FramePtr& array, const History& history);
   std::string StringRest(const Thread& t, const History& history);
   std::string KeyRest(const Thread& t, const History& history);
   std::string KeyText(const Frame& f);

@@ -241,6 +241,65 @@ std::string Machine::KeyRest(const Thread& t, const History& history) {
   return "";
 }
 
+// The element after which least is left to do.
+Machine::Element Machine::NearestElement(const FramePtr& array, const History& history) {
+  Element best{0, array};
+  uint64_t cost = kUnreachable;
+  for (Element& e : Elements(array, history.end())) {
+    uint64_t own = std::min(kFar, goals_[e.goal].length);
+    const Frame* f = e.stack->kind == Frame::Kind::kExclude ? e.stack->parent.get() : e.stack.get();
+    if (!f->array->table.empty()) own += std::min(kFar, f->array->table[f->count].length);
+    if (own >= cost) continue;
+    cost = own;
+    best = std::move(e);
+  }
+  return best;
+}
+
+bool Machine::GoTowardsEnd(Thread& thread, const History& history) {
+  const std::string bytes = NextTowardsEnd(thread, history);
+  if (bytes.empty()) return false;
+  Threads threads = {thread}, next;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    const auto byte = static_cast<uint8_t>(bytes[i]);
+    history.bytes.push_back(bytes[i]);
+    next.clear();
+    const Position::Kind kind = thread.pos.kind;
+    if (i == 0 && kind == Position::Kind::kValue) {
+      StartValue(thread.pos.goal, thread.stack, byte, history, next);
+    } else if (i == 0 && byte != ']' &&
+               (kind == Position::Kind::kArrayFirst || kind == Position::Kind::kArrayNext)) {
+      // Only the element that was meant, though others may begin alike.
+      history.bytes.pop_back();
+      const Element e = NearestElement(thread.stack, history);
+      history.bytes.push_back(bytes[i]);
+      StartValue(e.goal, e.stack, byte, history, next);
+    } else {
+      for (const Thread& t : threads) Step(t, byte, history, next);
+    }
+    std::swap(threads, next);
+  }
+  // The shortest rule of those that begin alike, else the thread that is nearest to its end.
+  const Thread* best = nullptr;
+  uint64_t least = UINT64_MAX;
+  for (const Thread& t : threads) {
+    uint64_t own = 0;
+    if (bytes == "[" && t.pos.kind == Position::Kind::kArrayFirst) {
+      own = t.stack->array->length;
+    } else if (bytes == "{" && t.pos.kind == Position::Kind::kObjectFirst) {
+      own = t.stack->object->length;
+    } else if (threads.size() > 1) {
+      own = Remaining(t, history);
+    }
+    if (own >= least) continue;
+    least = own;
+    best = &t;
+  }
+  if (best == nullptr) return false;
+  thread = Thread(*best);
+  return true;
+}
+
 std::string Machine::NextTowardsEnd(const Thread& t, const History& history) {
   switch (t.pos.kind) {
     case Position::Kind::kDone:
@@ -265,16 +324,8 @@ std::string Machine::NextTowardsEnd(const Thread& t, const History& history) {
       if (t.pos.kind == Position::Kind::kArrayAfter) return ",";
       [[fallthrough]];
     case Position::Kind::kArrayNext: {
-      std::string best;
-      uint64_t cost = kUnreachable;
-      for (const Element& e : Elements(t.stack, history.end())) {
-        const uint64_t own = std::min(kFar, goals_[e.goal].length) + FrameRemaining(e.stack);
-        if (own < cost) {
-          cost = own;
-          best = ValueText(e.goal, e.stack);
-        }
-      }
-      return best;
+      const Element e = NearestElement(t.stack, history);
+      return ValueText(e.goal, e.stack);
     }
     case Position::Kind::kObjectFirst:
     case Position::Kind::kObjectAfter:
@@ -305,7 +356,10 @@ std::string Machine::NextTowardsEnd(const Thread& t, const History& history) {
 
 uint64_t Machine::FrameRemaining(const FramePtr& stack) {
   uint64_t total = 0;
-  for (const Frame* f = stack.get(); f != nullptr && total < kFar; f = f->parent.get()) {
+  // Threads that differ do so near the top.
+  int depth = 0;
+  for (const Frame* f = stack.get(); f != nullptr && total < kFar && depth < 1000;
+       f = f->parent.get(), ++depth) {
     switch (f->kind) {
       case Frame::Kind::kSequence:
         total += std::min(kFar, grammar_.length[f->place]);
@@ -331,7 +385,7 @@ uint64_t Machine::FrameRemaining(const FramePtr& stack) {
       }
       case Frame::Kind::kObject: {
         const ObjectRule& rule = *f->object;
-        total += 1 + 64 * static_cast<uint64_t>(__builtin_popcount(f->pending));
+        total += 1 + (static_cast<uint64_t>(__builtin_popcount(f->pending)) << 30);
         if (f->missing > 0) {
           for (size_t i = 0; i < rule.literals.size(); ++i) {
             if (!rule.required[i] || f->UsesLiteral(static_cast<int32_t>(i))) continue;

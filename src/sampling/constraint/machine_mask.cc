@@ -23,7 +23,7 @@ constexpr int32_t kBytesToNextName = 5;
 // False where the mask depends on more than can be told in a key, or would never be asked for
 // again.
 bool Machine::MaskKey(const Thread& t, const History& history, Key* key) const {
-  if (ExclusionOf(t.stack) != nullptr) return false;
+  if (InsideUnique(t)) return false;
   uint64_t h = Mix(static_cast<uint64_t>(t.pos.kind), static_cast<uint64_t>(t.pos.goal));
   h = Mix(h, static_cast<uint64_t>(t.pos.state));
   h = Mix(h, t.pos.count);
@@ -189,9 +189,13 @@ void Machine::Exit(int32_t node, const After& after, const History& history,
   }
 }
 
-Machine::After Machine::MakeAfter(Threads threads, const History& history) {
+Machine::After Machine::MakeAfter(Threads threads, const History& history, bool any_byte) {
   After after;
   after.threads = std::move(threads);
+  if (any_byte) {
+    std::fill(std::begin(after.first), std::end(after.first), true);
+    return after;
+  }
   Threads next;
   for (int b = 0; b < 256; ++b) {
     history.bytes.push_back(static_cast<char>(b));
@@ -241,15 +245,22 @@ void Machine::StringMask(const Thread& t, const History& history, std::span<uint
     Threads closed;
     history.bytes.push_back('"');
     Complete(t.stack, history, closed);
-    After made = MakeAfter(std::move(closed), history);
+    After made = MakeAfter(std::move(closed), history, InsideUnique(t));
     history.bytes.pop_back();
     return made;
+  };
+  // An element of a unique array is read again where it ends, so its text must be there.
+  const auto exit = [&](int32_t node, const After& after) {
+    const size_t before = history.bytes.size();
+    if (InsideUnique(t)) history.bytes += v.PathBytes(node);
+    Exit(node, after, history, mask);
+    history.bytes.resize(before);
   };
   if (lexer.Universal(lexer.base(t.pos.state)) && (set.any_text || !rule.bounded)) {
     const StringMasks::Entry& entry = v.string_masks().Find(lexer, t.pos.state);
     const uint64_t limit = set.max == kNoLimit ? kNoLimit : set.max - t.pos.count;
     entry.AddInside(limit, mask);
-    if (rule.bounded && t.pos.count >= set.min &&
+    if (!InsideUnique(t) && rule.bounded && t.pos.count >= set.min &&
         (set.max == kNoLimit || t.pos.count + entry.longest_exit <= set.max)) {
       // The string may be closed whatever its length: the same for many lengths.
       const uint64_t below = t.stack ? t.stack->hash : 1;
@@ -276,7 +287,7 @@ void Machine::StringMask(const Thread& t, const History& history, std::span<uint
         }
         if (set.dfa->accept[lexer.base(state)] == 0) continue;
       }
-      Exit(e.node, after, history, mask);
+      exit(e.node, after);
     }
     return;
   }
@@ -313,7 +324,7 @@ void Machine::StringMask(const Thread& t, const History& history, std::span<uint
   Or(local.inside, mask);
   if (local.exits.empty()) return;
   const After after = make_after();
-  for (int32_t node : local.exits) Exit(node, after, history, mask);
+  for (int32_t node : local.exits) exit(node, after);
 }
 
 // Whether every name that begins so is of one class, and none of them has come yet.
@@ -352,7 +363,7 @@ void Machine::KeyMask(const Thread& t, const History& history, std::span<uint32_
   if (universal) {
     const StringMasks::Entry& entry = v.string_masks().Find(lexer, t.pos.state);
     entry.AddInside(kNoLimit, mask);
-    if (KeyExitsAlike(t, raw)) {
+    if (!InsideUnique(t) && KeyExitsAlike(t, raw)) {
       // Wherever the name ends it is of the same class and new: the same for many names.
       const int32_t k = rule.names->accept[lexer.base(t.pos.state)] - 1;
       const uint64_t below = Mix(t.stack->hash, static_cast<uint64_t>(k));
@@ -362,7 +373,7 @@ void Machine::KeyMask(const Thread& t, const History& history, std::span<uint32_
                 [&](std::span<uint32_t> made) {
                   Threads threads;
                   AddProperty(t.stack, k, DecodeJsonString(raw), threads);
-                  const After after = MakeAfter(std::move(threads), history);
+                  const After after = MakeAfter(std::move(threads), history, false);
                   for (const StringMasks::Exit& e : entry.exits) {
                     if (v.height(e.node) < kBytesToNextName) Exit(e.node, after, history, made);
                   }
@@ -433,7 +444,7 @@ void Machine::KeyMask(const Thread& t, const History& history, std::span<uint32_
           any = DecodeJsonString(raw + path.substr(0, path.size() - 1));
         }
         AddProperty(t.stack, k, any, threads);
-        it = after.emplace(k, MakeAfter(std::move(threads), history)).first;
+        it = after.emplace(k, MakeAfter(std::move(threads), history, InsideUnique(t))).first;
       }
       Exit(node, it->second, history, mask);
     }
@@ -467,7 +478,7 @@ void Machine::TextMask(const Thread& t, const History& history, std::span<uint32
   if (local.exits.empty()) return;
   Threads threads;
   Enter(t.pos.goal + 1, t.stack, threads);
-  const After after = MakeAfter(std::move(threads), history);
+  const After after = MakeAfter(std::move(threads), history, false);
   if (std::none_of(std::begin(after.first), std::end(after.first), [](bool b) { return b; })) {
     return;
   }
