@@ -30,12 +30,13 @@ class UnigramModel : public TokenModel {
       scores_.push_back(token.score);
       if (!token.in_model) continue;
       const int32_t token_id = static_cast<int32_t>(id);
-      keys.emplace_back(token.text, token_id);
-      if (token.type == TokenType::kNormal) {
+      if (token.type == TokenType::kNormal || token.type == TokenType::kByte) {
         lowest = std::min(lowest, static_cast<double>(token.score));
       }
       const int byte = ParseByteToken(token.text);
       if (byte >= 0 && byte_ids_[byte] < 0) byte_ids_[byte] = token_id;
+      // As in SentencePiece, the text "<0x0A>" is not the byte. (Hugging Face takes it for it.)
+      if (byte < 0 || !byte_fallback_) keys.emplace_back(token.text, token_id);
     }
     unknown_score_ = (lowest > 1e300 ? 0.0 : lowest) - kUnknownPenalty;
     trie_ = ByteTrie(keys);

@@ -154,6 +154,7 @@ TEST(JsonUnigram, ByteFallbackAndMetaspace) {
                 {"type":"ByteFallback"},{"type":"Metaspace"}]})"));
   EXPECT_EQ(t->Encode("abé ab"), Ids({3, 4, 1, 2, 3, 4}));
   EXPECT_EQ(t->Encode("aä"), Ids({3, 0}));
+  EXPECT_EQ(t->Encode("b<0xC3>"), Ids({0, 4, 0}));  // that text is not the byte
   EXPECT_EQ(Decode(t, Ids({3, 4, 1, 2, 3})), "abé a");
 }
 
