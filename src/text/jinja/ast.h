@@ -72,6 +72,7 @@ struct MacroDefinition {
   std::string name;
   std::vector<Parameter> parameters;
   Body body;
+  std::vector<Symbol> hidden;  // see scopes.h
   // Whether the body reads the special names, which decides what a call may pass.
   bool uses_caller = false;
   bool uses_varargs = false;
@@ -108,6 +109,7 @@ struct Stmt {
   std::vector<ExprPtr> targets;
   std::vector<ExprPtr> exprs;
   std::vector<Body> bodies;
+  std::vector<std::vector<Symbol>> hidden;  // of each body that is a scope, see scopes.h
   std::unique_ptr<MacroDefinition> macro;
 };
 
@@ -118,6 +120,7 @@ struct Template {
   std::vector<std::string> symbols;
   std::vector<Literal> literals;
   Body body;
+  std::vector<Symbol> hidden;  // see scopes.h
   // Symbols with a meaning of their own.
   Symbol loop = 0;
   Symbol caller = 0;

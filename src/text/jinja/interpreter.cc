@@ -93,6 +93,7 @@ std::string Interpreter::Render(const nlohmann::ordered_json& context) {
     }
     out_ = &result;
     top_ = Make<ScopeObject>(heap_, Ref<ScopeObject>());
+    Hide(source_.hidden, top_.get());
     ExecBody(source_.body, top_.get());
   } catch (TemplateError& error) {
     if (error.line == 0) error.line = line_;
@@ -160,6 +161,30 @@ Ref<ScopeObject> Interpreter::NewScope(ScopeObject* parent) {
   return Make<ScopeObject>(heap_, Ref<ScopeObject>(parent));
 }
 
+Ref<ScopeObject> Interpreter::NewScope(ScopeObject* parent, const std::vector<Symbol>& hidden) {
+  Ref<ScopeObject> scope = NewScope(parent);
+  Hide(hidden, scope.get());
+  return scope;
+}
+
+void Interpreter::Hide(const std::vector<Symbol>& hidden, ScopeObject* scope) {
+  for (const Symbol symbol : hidden) {
+    // No block around mentions the name, so only the context can have it.
+    const auto index = static_cast<size_t>(symbol);
+    if (!globals_[index].has_value()) continue;
+    scope->Set(symbol, Value::Undefined(heap_, "'" + source_.symbols[index] + "' is undefined"));
+  }
+}
+
+// What a {% block %} sees of the top level: what has been assigned there, not what is only hidden.
+Ref<ScopeObject> Interpreter::Exported() {
+  Ref<ScopeObject> scope = NewScope(nullptr);
+  for (const auto& [symbol, value] : top_->variables) {
+    if (!value.IsUndefined()) scope->Set(symbol, value);
+  }
+  return scope;
+}
+
 void Interpreter::Write(std::string_view text) {
   heap_.Step(text.size() / 64);
   // What blocks capture counts too: it is output for as long as it is being captured.
@@ -222,7 +247,8 @@ Interpreter::Flow Interpreter::Exec(const Stmt& stmt, ScopeObject* scope) {
     case StmtKind::kWith:
       return ExecWith(stmt, scope);
     case StmtKind::kScope:
-      return ExecBody(stmt.bodies[0], NewScope(stmt.isolated ? top_.get() : scope).get());
+      return ExecBody(stmt.bodies[0],
+                      NewScope(stmt.isolated ? Exported().get() : scope, stmt.hidden[0]).get());
     case StmtKind::kTransparent:
       return ExecBody(stmt.bodies[0], scope);
     case StmtKind::kBreak:
@@ -272,19 +298,22 @@ Interpreter::Flow Interpreter::ExecFor(const Stmt& stmt, const Value& items, Sco
     } else {
       inner = NewScope(scope);
     }
+    Hide(stmt.hidden[0], inner.get());
     inner->Set(source_.loop, Value::Of(loop));
     Assign(*stmt.target, item, inner.get());
     const Flow flow = ExecBody(stmt.bodies[0], inner.get());
     if (flow == Flow::kBreak) break;
     completed = completed || flow == Flow::kNormal;
   }
-  if (!completed && stmt.bodies.size() > 1) return ExecBody(stmt.bodies[1], NewScope(scope).get());
+  if (!completed && stmt.bodies.size() > 1) {
+    return ExecBody(stmt.bodies[1], NewScope(scope, stmt.hidden[1]).get());
+  }
   return Flow::kNormal;
 }
 
 Interpreter::Flow Interpreter::ExecSetBlock(const Stmt& stmt, ScopeObject* scope) {
   Capture capture(&out_);
-  const Ref<ScopeObject> inner = NewScope(scope);
+  const Ref<ScopeObject> inner = NewScope(scope, stmt.hidden[0]);
   const Flow flow = ExecBody(stmt.bodies[0], inner.get());
   if (flow != Flow::kNormal) return flow;
   Value value = Text(capture.Take());
@@ -295,7 +324,7 @@ Interpreter::Flow Interpreter::ExecSetBlock(const Stmt& stmt, ScopeObject* scope
 
 Interpreter::Flow Interpreter::ExecFilterBlock(const Stmt& stmt, ScopeObject* scope) {
   std::string text;
-  const Ref<ScopeObject> inner = NewScope(scope);
+  const Ref<ScopeObject> inner = NewScope(scope, stmt.hidden[0]);
   {
     Capture capture(&out_);
     const Flow flow = ExecBody(stmt.bodies[0], inner.get());
@@ -307,7 +336,7 @@ Interpreter::Flow Interpreter::ExecFilterBlock(const Stmt& stmt, ScopeObject* sc
 }
 
 Interpreter::Flow Interpreter::ExecWith(const Stmt& stmt, ScopeObject* scope) {
-  const Ref<ScopeObject> inner = NewScope(scope);
+  const Ref<ScopeObject> inner = NewScope(scope, stmt.hidden[0]);
   for (size_t i = 0; i < stmt.targets.size(); ++i) {
     Assign(*stmt.targets[i], Eval(*stmt.exprs[i], scope), inner.get());
   }
@@ -355,7 +384,7 @@ Value Interpreter::CallMacro(const MacroObject& macro, Arguments& arguments) {
   const Level level(this);
   const MacroDefinition& definition = *macro.definition;
   const size_t parameters = definition.parameters.size();
-  const Ref<ScopeObject> scope = NewScope(macro.scope.get());
+  const Ref<ScopeObject> scope = NewScope(macro.scope.get(), definition.hidden);
 
   // Positional arguments first, then keywords, then defaults, which may read earlier parameters.
   const auto take_keyword = [&arguments](std::string_view name) -> std::optional<Value> {

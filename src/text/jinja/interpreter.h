@@ -123,6 +123,10 @@ class Interpreter {
   Value FromLiteral(const Literal& literal);
   Value Lookup(Symbol symbol, ScopeObject* scope);
   Ref<ScopeObject> NewScope(ScopeObject* parent);
+  /// A scope for a body that hides `hidden` (see scopes.h).
+  Ref<ScopeObject> NewScope(ScopeObject* parent, const std::vector<Symbol>& hidden);
+  void Hide(const std::vector<Symbol>& hidden, ScopeObject* scope);
+  Ref<ScopeObject> Exported();
 
   Flow ExecBody(const Body& body, ScopeObject* scope);
   Flow Exec(const Stmt& stmt, ScopeObject* scope);

@@ -1,6 +1,7 @@
 #include "text/jinja/parser.h"
 
 #include "text/jinja/expression_parser.h"
+#include "text/jinja/scopes.h"
 
 namespace ink::jinja {
 namespace {
@@ -378,6 +379,7 @@ std::unique_ptr<Template> Parse(std::string_view source) {
   out->source = std::string(source);
   Parser parser(Tokenize(source), out.get());
   parser.Run();
+  FindHiddenNames(out.get());
   return out;
 }
 
