@@ -19,10 +19,8 @@ EngineThread::~EngineThread() {
     std::lock_guard lock(mutex_);
     accepting_ = false;
     stop_ = true;
-    mailbox_.push_back([this] {
-      for (const auto& [ticket, id] : running_) engine_->Cancel(id);
-    });
   }
+  CancelAll();
   wake_.notify_all();
   engine_thread_.join();
   {
@@ -72,6 +70,15 @@ void EngineThread::Cancel(Ticket ticket) {
   });
 }
 
+void EngineThread::CancelAll() {
+  Post([this](Engine& engine) {
+    // Cancel may end a request at once, which changes the table.
+    std::vector<RequestId> ids;
+    for (const auto& [ticket, id] : running_) ids.push_back(id);
+    for (RequestId id : ids) engine.Cancel(id);
+  });
+}
+
 void EngineThread::Post(std::function<void(Engine&)> fn) {
   {
     std::lock_guard lock(mutex_);
@@ -82,12 +89,14 @@ void EngineThread::Post(std::function<void(Engine&)> fn) {
 }
 
 void EngineThread::Run(const std::function<void(Engine&)>& fn) {
-  std::promise<void> done;
-  Post([&](Engine& engine) {
+  // Shared: the waiter may be gone before set_value returns.
+  auto done = std::make_shared<std::promise<void>>();
+  std::future<void> finished = done->get_future();
+  Post([&fn, done](Engine& engine) {
     fn(engine);
-    done.set_value();
+    done->set_value();
   });
-  done.get_future().wait();
+  finished.wait();
 }
 
 void EngineThread::StopAccepting() {

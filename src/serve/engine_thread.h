@@ -66,6 +66,8 @@ class EngineThread {
   Ticket Submit(GenerationRequest request, Callback callback);
   /// Any thread; unknown tickets are ignored. The callback still gets its last event.
   void Cancel(Ticket ticket);
+  /// Cancels whatever has been submitted until now.
+  void CancelAll();
   /// Runs `fn` on the engine's thread between two steps.
   void Post(std::function<void(Engine&)> fn);
   /// Runs `fn` there and waits for it. Not from a callback.

@@ -216,6 +216,7 @@ void Exchange::Complete(std::string* out) {
   if (outcome_.constrained && finish == FinishReason::kLength) {
     plan_.warnings.push_back("the token limit cut the text before the constraint was complete");
   }
+  Finish(200, FinishLabel(finish));
   if (plan_.stream) {
     format_->StreamEnd(outcome_, out);
     context_.writer->Write(*out);
@@ -228,11 +229,11 @@ void Exchange::Complete(std::string* out) {
     AddCommonHeaders(context_, plan_.warnings, &response);
     context_.writer->Send(std::move(response));
   }
-  Finish(200, FinishLabel(finish));
 }
 
 void Exchange::Fail(const ApiError& error) {
   CancelAll();
+  Finish(error.http_status, error.http_status == 499 ? "abort" : "error");
   if (streaming_) {
     std::string out;
     format_->StreamError(error, &out);
@@ -243,7 +244,6 @@ void Exchange::Fail(const ApiError& error) {
     AddCommonHeaders(context_, plan_.warnings, &response);
     context_.writer->Send(std::move(response));
   }
-  Finish(error.http_status, error.http_status == 499 ? "abort" : "error");
 }
 
 void Exchange::Finish(int status, std::string_view finish) {

@@ -87,6 +87,9 @@ struct GenerationPlan {
 
 /// What every handler needs to know about the request around it.
 struct RequestContext {
+  /// Held while anything of the request exists; the service does not go before. First, so that it
+  /// is the last member to go: with it goes the promise that `model` and `metrics` live.
+  std::shared_ptr<void> open;
   std::string request_id;
   std::string traceparent;
   std::string route;
@@ -129,6 +132,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void Complete(std::string* out);
   void Fail(const ApiError& error);
   void CancelAll();
+  /// Counts the request as over. Before the last bytes of the answer: a client that has the whole
+  /// answer finds it counted and its key free for the next request.
   void Finish(int status, std::string_view finish);
 
   RequestContext context_;

@@ -227,8 +227,9 @@ void SendJson(Call& call, Json body, int status) {
   if (!call.warnings.empty()) body["warnings"] = call.warnings;
   response.body = DumpJson(body);
   AddCommonHeaders(call.context, call.warnings, &response);
-  call.context.writer->Send(std::move(response));
+  call.context.lease.reset();
   if (call.context.on_end) call.context.on_end(status, "", {});
+  call.context.writer->Send(std::move(response));
 }
 
 FieldTable ChatFields() {

@@ -49,6 +49,23 @@ Service::~Service() {
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  // Requests use the metrics and the limiter, and none of them may be the last to hold a model: it
+  // ends on the model's own thread.
+  for (const auto& model : options_.models) model->engine().CancelAll();
+  std::unique_lock lock(mutex_);
+  all_closed_.wait(lock, [this] { return open_requests_ == 0; });
+}
+
+std::shared_ptr<void> Service::OpenRequest() {
+  {
+    std::lock_guard lock(mutex_);
+    ++open_requests_;
+  }
+  return std::shared_ptr<void>(this, [this](void*) {
+    // Notified under the lock: the service may be gone as soon as it is free.
+    std::lock_guard lock(mutex_);
+    if (--open_requests_ == 0) all_closed_.notify_all();
+  });
 }
 
 void Service::Handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer) {
@@ -94,6 +111,7 @@ void Service::WorkerLoop() {
 void Service::Process(Job job) {
   const HttpRequest& request = job.request;
   RequestContext context;
+  context.open = OpenRequest();
   context.writer = job.writer;
   context.received = job.received;
   context.metrics = &metrics_;
@@ -155,8 +173,8 @@ void Service::Process(Job job) {
     response.headers = file->headers;
     response.body = file->body;
     AddCommonHeaders(context, {}, &response);
-    context.writer->Send(std::move(response));
     context.on_end(200, "", {});
+    context.writer->Send(std::move(response));
     return;
   }
   if (!error && route == nullptr) {
@@ -180,9 +198,9 @@ void Service::Process(Job job) {
   HttpResponse response = ErrorResponse(api, *error, kept.request_id);
   if (error->http_status == 405) response.headers.emplace_back("Allow", allow);
   AddCommonHeaders(kept, {}, &response);
-  kept.writer->Send(std::move(response));
   (*shared)["error"] = error->message.substr(0, 512);
   kept.on_end(error->http_status, "", {});
+  kept.writer->Send(std::move(response));
 }
 
 ApiStatus Service::Authorize(const HttpRequest& request, std::optional<KeyInfo>* key) {
@@ -267,8 +285,8 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
         response.content_type = "text/plain; version=0.0.4; charset=utf-8";
         response.body = metrics_.Render(options_.models);
         AddCommonHeaders(call.context, {}, &response);
-        call.context.writer->Send(std::move(response));
         call.context.on_end(200, "", {});
+        call.context.writer->Send(std::move(response));
         return std::nullopt;
       }
       default:

@@ -48,7 +48,7 @@ struct ServiceOptions {
 class Service {
  public:
   explicit Service(ServiceOptions options);
-  /// Waits for handlers that run; requests in the engines go on until those go.
+  /// Cancels the requests that run and waits until nothing of them is left.
   ~Service();
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
@@ -77,6 +77,7 @@ class Service {
   };
 
   void WorkerLoop();
+  std::shared_ptr<void> OpenRequest();
   void Process(Job job);
   ApiStatus Authorize(const HttpRequest& request, std::optional<KeyInfo>* key);
   std::shared_ptr<ServedModel> FindModel(const std::string& name) const;
@@ -100,6 +101,8 @@ class Service {
   std::queue<Job> jobs_;
   bool stop_ = false;
   bool draining_ = false;
+  int64_t open_requests_ = 0;  // contexts that exist
+  std::condition_variable all_closed_;
   std::vector<std::thread> workers_;
 };
 

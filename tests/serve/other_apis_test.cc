@@ -160,7 +160,7 @@ TEST(LifeCycle, AModelWithoutATemplateSaysSo) {
   ASSERT_EQ(body["warnings"].size(), 1u);
 }
 
-TEST(Metrics, DISABLED_CountWhatHappened) {
+TEST(Metrics, CountWhatHappened) {
   TestServer server;
   const Json body = server.PostJson("/v1/completions",
                                     {{"prompt", "abc"}, {"max_tokens", 5}, {"ignore_eos", true}});
