@@ -37,6 +37,7 @@ CommandBody RegisterRun(CLI::App& app);
 CommandBody RegisterChat(CLI::App& app);
 CommandBody RegisterLogits(CLI::App& app);
 CommandBody RegisterPerplexity(CLI::App& app);
+CommandBody RegisterEval(CLI::App& app);
 CommandBody RegisterPlan(CLI::App& app);
 CommandBody RegisterBench(CLI::App& app);
 CommandBody RegisterTokenize(CLI::App& app);

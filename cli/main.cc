@@ -30,6 +30,7 @@ const std::vector<Command>& Commands() {
       {"tokenize", "texts to token ids", RegisterTokenize},
       {"logits", "logits of every position, for checks", RegisterLogits},
       {"perplexity", "how well a model predicts a text", RegisterPerplexity},
+      {"eval", "classify texts and compare with their labels", RegisterEval},
       {"plan", "every byte a model will use", RegisterPlan},
       {"bench", "speed of both phases against the machine's limits", RegisterBench},
       {"train", "train a model from a recipe", RegisterTrain},

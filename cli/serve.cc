@@ -1,7 +1,6 @@
 // inkstone serve: the engine behind the interfaces that clients already speak.
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <toml++/toml.h>
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
@@ -9,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/toml.h"
 #include "command.h"
 #include "common.h"
 #include "loaded_model.h"
@@ -50,13 +50,13 @@ Status FromFile(const toml::table& file, const CLI::App& app, const char* key, c
 }
 
 Status ReadConfig(const CLI::App& app, Options& o) {
-  toml::table file;
-  try {
-    file = toml::parse_file(o.config);
-  } catch (const toml::parse_error& e) {
-    return InvalidArgument("'" + o.config + "' line " + std::to_string(e.source().begin.line) +
-                           ": " + std::string(e.description()));
+  const toml::parse_result parsed = toml::parse_file(o.config);
+  if (!parsed) {
+    return InvalidArgument("'" + o.config + "' line " +
+                           std::to_string(parsed.error().source().begin.line) + ": " +
+                           std::string(parsed.error().description()));
   }
+  const toml::table& file = parsed.table();
   static constexpr std::string_view kKnown[] = {
       "model",         "threads",        "context",
       "sequences",     "cache_type",     "memory",

@@ -5,8 +5,7 @@
 #include <limits>
 #include <set>
 
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
+#include "base/toml.h"
 
 namespace ink {
 namespace {
