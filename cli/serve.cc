@@ -14,6 +14,7 @@
 #include "loaded_model.h"
 #include "serve/service.h"
 #include "transport/transport.h"
+#include "web_page.h"
 
 namespace ink::cli {
 namespace {
@@ -157,6 +158,7 @@ Status Serve(const CLI::App& app, Options& o) {
   service_options.keys = keys;
   service_options.strict = o.strict;
   service_options.version = INKSTONE_VERSION;
+  service_options.files = WebPage();
   auto logger =
       std::make_shared<spdlog::logger>("serve", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_pattern("%v");

@@ -5,12 +5,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "engine/drafts.h"
+#include "engine/engine_view.h"
 #include "engine/generation.h"
 #include "engine/model_runner.h"
 #include "engine/scheduler.h"
@@ -70,6 +72,9 @@ class Engine {
   const std::shared_ptr<const Tokenizer>& shared_tokenizer() const { return tokenizer_; }
   const EngineConfig& config() const { return config_; }
   EngineStats stats() const;
+  /// A copy of what is where, for people to look at; also the last few requests that ended.
+  /// O(blocks + requests * their blocks).
+  EngineView View() const;
   /// Scheduler, cache and requests against each other.
   Status CheckIntegrity() const;
 
@@ -80,6 +85,11 @@ class Engine {
   struct Sequence;
   // One request with its sequences.
   struct Request;
+  // One that is over, for View.
+  struct Ended {
+    Clock::time_point submitted;
+    RequestView view;
+  };
 
   Engine(const Model& model, Device& device, std::shared_ptr<const Tokenizer> tokenizer,
          const EngineConfig& config);
@@ -100,10 +110,13 @@ class Engine {
   void AdvanceBeams(Request& request);
   void FinishBeams(Request& request);
   void EndSequence(Sequence& sequence, FinishReason reason);
-  void EndRequest(Request& request);
+  void EndRequest(Request& request, const Status& error = OkStatus());
   void FailRequest(Request& request, const Status& error);
   Sequence& NewSequence(Request& request, SequenceId id, Sampler sampler);
   void RemoveSequence(SequenceId id);
+  // engine_view.cc
+  RequestView Describe(const Request& request, Clock::time_point now) const;
+  void Remember(const Request& request, const Status& error);
 
   const Model& model_;
   Device& device_;
@@ -119,6 +132,7 @@ class Engine {
   RequestId next_request_ = 1;
   SequenceId next_sequence_ = 1;
   EngineStats totals_;
+  std::deque<Ended> ended_;  // newest first
 };
 
 }  // namespace ink

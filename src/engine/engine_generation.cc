@@ -204,7 +204,8 @@ void Engine::EndSequence(Sequence& sequence, FinishReason reason) {
   if (request.open_choices == 0) EndRequest(request);
 }
 
-void Engine::EndRequest(Request& request) {
+void Engine::EndRequest(Request& request, const Status& error) {
+  Remember(request, error);
   while (!request.sequences.empty()) {
     SequenceId id = request.sequences.back();
     (void)scheduler_->Finish(id);
@@ -220,7 +221,7 @@ void Engine::FailRequest(Request& request, const Status& error) {
   event.last = true;
   event.timings = &request.timings;
   if (request.spec.on_event) request.spec.on_event(event);
-  EndRequest(request);
+  EndRequest(request, error);
 }
 
 void Engine::AdvanceBeams(Request& request) {

@@ -36,6 +36,8 @@ std::span<const Route> Routes() {
        HandleDetokenize},
       {"GET", "/v1/memory", RouteKind::kMemory, kOpenAi, "The memory ledger"},
       {"GET", "/v1/stats", RouteKind::kStats, kOpenAi, "What the engines are doing"},
+      {"GET", "/v1/engine", RouteKind::kEngine, kOpenAi,
+       "Blocks, requests and their phases, as of the last step"},
       {"GET", "/metrics", RouteKind::kMetrics, kOpenAi, "Prometheus metrics"},
       {"GET", "/openapi.json", RouteKind::kOpenApi, kOpenAi, "This description"},
       {"GET", "/v1/admin/keys", RouteKind::kKeys, kOpenAi, "API keys (admin keys only)"},

@@ -15,6 +15,7 @@ enum class RouteKind {
   kVersion,  // GET /api/version
   kMemory,   // GET /v1/memory
   kStats,    // GET /v1/stats
+  kEngine,   // GET /v1/engine
   kMetrics,  // GET /metrics
   kOpenApi,  // GET /openapi.json
   kKeys,     // /v1/admin/keys, and below it

@@ -163,20 +163,17 @@ void Service::Process(Job job) {
     options_.log(done);
   };
 
+  if (route == nullptr && file != nullptr) {
+    HttpResponse response = FileResponse(*file, request);
+    AddCommonHeaders(context, {}, &response);
+    context.on_end(response.status, "", {});
+    context.writer->Send(std::move(response));
+    return;
+  }
   std::optional<KeyInfo> key;
   ApiStatus error = Authorize(request, &key);
   if (key) (*shared)["key"] = key->id;
   const RequestContext kept = context;  // for an error's headers, after the context was handed on
-  if (!error && route == nullptr && file != nullptr) {
-    HttpResponse response;
-    response.content_type = file->content_type;
-    response.headers = file->headers;
-    response.body = file->body;
-    AddCommonHeaders(context, {}, &response);
-    context.on_end(200, "", {});
-    context.writer->Send(std::move(response));
-    return;
-  }
   if (!error && route == nullptr) {
     error = path_known
                 ? ApiError{405, "'" + request.path + "' takes " + allow + ", got " +
@@ -276,6 +273,9 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
         return std::nullopt;
       case RouteKind::kStats:
         SendStats(call);
+        return std::nullopt;
+      case RouteKind::kEngine:
+        engine_room_.Send(std::move(call.context), options_.models);
         return std::nullopt;
       case RouteKind::kOpenApi:
         SendJson(call, OpenApi());

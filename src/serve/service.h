@@ -12,25 +12,19 @@
 #include <vector>
 
 #include "serve/api_error.h"
+#include "serve/engine_room.h"
 #include "serve/http.h"
 #include "serve/keys.h"
 #include "serve/limits.h"
 #include "serve/metrics.h"
 #include "serve/served_model.h"
+#include "serve/static_file.h"
 
 namespace ink {
 
 struct Route;
 struct Call;
 struct RequestContext;
-
-/// A file served as it is, without a key only while no key exists.
-struct StaticFile {
-  std::string path;
-  std::string content_type;
-  std::string body;
-  HttpHeaders headers;  // e.g. Content-Encoding
-};
 
 struct ServiceOptions {
   std::vector<std::shared_ptr<ServedModel>> models;  // the first is "default"
@@ -95,6 +89,7 @@ class Service {
   ServiceOptions options_;
   Metrics metrics_;
   Limiter limiter_;
+  EngineRoom engine_room_;
 
   std::mutex mutex_;
   std::condition_variable wake_;

@@ -16,6 +16,7 @@ Json ModelJson(const ServedModel& model) {
   json["owned_by"] = "inkstone";
   json["max_model_len"] = model.context();
   json["architecture"] = model.info().architecture;
+  json["chat_template"] = model.has_template();  // ours: whether it is made for conversations
   return json;
 }
 
