@@ -23,6 +23,7 @@ export interface Draft {
   finish?: 'stop' | 'length' | 'stopped' | 'error' | 'tool_calls';
   error?: string;
   warnings?: string[];
+  constrained?: boolean; // by a JSON Schema
   edited?: boolean;
 }
 

@@ -26,7 +26,9 @@ function range(source: Source, from: number, to: number): ComponentChildren {
 
 /** The text as it is, token by token. */
 export function PlainText({ text, marks }: Source) {
-  return <div class="plain">{range({ text, marks }, 0, text.length)}</div>;
+  // The space between two hands' pieces is no indent.
+  const from = /^ */.exec(text)![0].length;
+  return <div class="plain">{range({ text, marks }, from, text.length)}</div>;
 }
 
 function inline(source: Source, nodes: Inline[]): ComponentChildren {

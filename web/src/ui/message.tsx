@@ -75,7 +75,7 @@ export const MessageView = memo(function MessageView(props: Props) {
             )}
           </>
         )}
-        <Notes draft={draft} writing={writing !== null} />
+        <Notes draft={draft} writing={writing !== null} plain={props.plain} />
         {!editing && writing === null && (
           <footer>
             {answer && draft.timings && (
@@ -104,11 +104,15 @@ export const MessageView = memo(function MessageView(props: Props) {
   );
 });
 
-function Notes({ draft, writing }: { draft: Draft; writing: boolean }) {
+function Notes({ draft, writing, plain }: { draft: Draft; writing: boolean; plain: boolean }) {
   return (
     <>
       {draft.error && <p class="note error" role="alert">{draft.error}</p>}
-      {!writing && draft.finish === 'length' && <p class="note">cut at the token limit</p>}
+      {!writing && draft.finish === 'length' && (draft.constrained || !plain) && (
+        <p class="note">
+          cut at the token limit{draft.constrained && ': the JSON is not complete'}
+        </p>
+      )}
       {!writing && draft.finish === 'stopped' && <p class="note">stopped</p>}
       {draft.warnings?.map((warning) => <p class="note">{warning}</p>)}
     </>

@@ -25,9 +25,9 @@ interface Props {
 }
 
 const presets: Record<Preset, string> = {
-  default: 'Inkstone: temperature first',
-  llamacpp: 'llama.cpp: temperature last',
-  hf: 'transformers',
+  default: 'Inkstone’s',
+  llamacpp: 'llama.cpp’s',
+  hf: 'transformers’',
 };
 
 const exampleSchema = `{
@@ -75,14 +75,14 @@ export function SettingsPanel(props: Props) {
         <Field label="Mode" id="mode">
           <select id="mode" value={settings.mode}
             onChange={(e) => set('mode', e.currentTarget.value as Mode)}>
-            <option value="auto">by the model ({mode === 'chat' ? 'chat' : 'write on'})</option>
+            <option value="auto">auto{settings.mode === 'auto' && (mode === 'chat' ? ': chat' : ': write on')}</option>
             <option value="chat">chat</option>
             <option value="write">write on</option>
           </select>
         </Field>
         <Field label="API key" id="key">
           <input id="key" type="password" autocomplete="off" spellcheck={false}
-            placeholder="none needed until one exists" value={props.apiKey}
+            placeholder="if there is one" value={props.apiKey}
             onChange={(e) => props.onKey(e.currentTarget.value.trim(), props.keepKey)} />
         </Field>
         <Check checked={props.keepKey} onChange={(on) => props.onKey(props.apiKey, on)}>
