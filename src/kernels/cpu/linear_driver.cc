@@ -7,13 +7,13 @@
 namespace ink {
 namespace {
 
-// Many rows: a block of 256 rows meets a group of 8 panels, segment by segment. The segment's
-// activations (64 KiB of codes, 24 KiB of scales and sums) and the group's accumulators (256 x 128
-// x 4 bytes = 128 KiB) stay in 1 MiB of L2 while four panel pairs use them; pair by pair over all
+// Many rows: a block of 256 rows meets a group of 6 panels, segment by segment. The segment's
+// activations (64 KiB of codes, 24 KiB of scales and sums) and the group's accumulators (256 x 96
+// x 4 bytes = 96 KiB) stay in 1 MiB of L2 while all panels use them; step by step over all
 // segments instead, activations came from L3 each time, 10 to 20% slower. A panel is unpacked once
 // per row block, under 1% of the multiplications.
 constexpr int64_t kRowBlock = 256;
-constexpr int64_t kGroupPanels = 8;
+constexpr int64_t kGroupPanels = 6;
 
 // With few rows a weight is cut into this many pieces per thread: long ones, since every piece
 // begins with a cold stream (37 KB pieces, taken in turn by two threads, read 28 GB/s where long
@@ -31,8 +31,9 @@ constexpr int64_t kAheadRows = 32;  // beyond, multiplications hide the latency
 // Panels of one step. Measured for one row (GB/s of 28): integer formats one panel at a time 25 to
 // 29, two at a time 18, since the second stream starts anew every 2 to 4 KB; float formats need two
 // chains of fma to hide their latency (30 against 26).
-int PanelsPerStep(const PanelFormat& format, int64_t num_rows) {
-  return format.code_bits > 0 && num_rows <= kAheadRows ? 1 : kPanelsPerStep;
+int PanelsPerStep(const LinearKernels& kernels, const PanelFormat& format, int64_t num_rows) {
+  if (format.code_bits == 0) return 2;
+  return num_rows <= kAheadRows ? 1 : kernels.panels_per_step;
 }
 
 // Segment `segment` of panel `panel`, or what follows it in reading order; null past the end.
@@ -41,6 +42,25 @@ const std::byte* SegmentAhead(const PackedMatrix& matrix, int64_t panel, int cou
   for (; segment >= num_segments; segment -= num_segments) panel += count;
   if (panel * kPanelRows >= matrix.rows) return nullptr;
   return matrix.data + panel * matrix.panel_bytes + segment * full_bytes;
+}
+
+// Asks for the segment that is unpacked next while this one is multiplied with many rows: left to
+// the hardware, unpacking waited for L3 or memory, 4% of prefill.
+void AskFor(const std::byte* data, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(data + i, 0, 2);
+}
+
+// Copies [rows][width] accumulators out; whole panels in pieces whose size the compiler knows.
+void StoreRow(const float* from, int64_t width, const float* bias, float* to) {
+  int64_t n = 0;
+  if (bias == nullptr) {
+    for (; n + kPanelRows <= width; n += kPanelRows) {
+      std::memcpy(to + n, from + n, kPanelRows * sizeof(float));
+    }
+    for (; n < width; ++n) to[n] = from[n];
+  } else {
+    for (; n < width; ++n) to[n] = from[n] + bias[n];
+  }
 }
 
 // Multiplies panels [first, first + group) of one weight with all rows, `step` panels at a time.
@@ -73,6 +93,16 @@ void RunPanels(const LinearKernels& kernels, const LinearParams& params,
           kernels.unpack(format, matrix.data + panel * matrix.panel_bytes + s * full_bytes, cols,
                          scratch + p * kUnpackBytes, &panels[p]);
         }
+        if (!look_ahead) {
+          const bool last = p0 + step >= group;
+          const int64_t next = last ? 0 : p0 + step;
+          const int64_t next_segment = last ? s + 1 : s;
+          for (int64_t p = next; p < std::min<int64_t>(next + step, group); ++p) {
+            if (next_segment == workspace.num_segments) break;
+            AskFor(matrix.data + (first + p) * matrix.panel_bytes + next_segment * full_bytes,
+                   std::min(full_bytes, matrix.panel_bytes - next_segment * full_bytes));
+          }
+        }
         kernels.accumulate(format, panels, count, cols, workspace, s, params.num_rows, row0, num,
                            acc + p0 * num * kPanelRows);
       }
@@ -84,11 +114,7 @@ void RunPanels(const LinearKernels& kernels, const LinearParams& params,
       const float* from = acc + p0 * num * kPanelRows;
       for (int64_t r = 0; r < num; ++r, from += count * kPanelRows) {
         float* to = params.y[weight] + (row0 + r) * params.y_stride[weight] + n0;
-        if (bias == nullptr) {
-          std::memcpy(to, from, width * sizeof(float));
-        } else {
-          for (int64_t n = 0; n < width; ++n) to[n] = from[n] + bias[n0 + n];
-        }
+        StoreRow(from, width, bias == nullptr ? nullptr : bias + n0, to);
       }
     }
   }
@@ -144,7 +170,7 @@ void RunLinear(const LinearKernels& kernels, const LinearParams& params,
     const PackedMatrix& matrix = params.weights[w];
     int64_t panels = (matrix.rows + kPanelRows - 1) / kPanelRows;
     int64_t end = std::min(panels, (item + 1) * sizes[w]);
-    const int step = PanelsPerStep(*FindPanelFormat(matrix.type), params.num_rows);
+    const int step = PanelsPerStep(kernels, *FindPanelFormat(matrix.type), params.num_rows);
     // Few rows read each panel to its end before the next: one sequential stream.
     const int64_t group = params.num_rows <= kAheadRows ? step : kGroupPanels;
     for (int64_t p = item * sizes[w]; p < end; p += group) {

@@ -35,11 +35,12 @@ struct UnpackedPanel {
 /// Scratch of one unpacked panel segment: 256 x 16 float32 and the scales.
 inline constexpr size_t kUnpackBytes = 256 * 16 * 4 + 3072;
 
-/// Panels that one call of `accumulate` handles.
-inline constexpr int kPanelsPerStep = 2;
+/// Panels that one call of `accumulate` handles at most.
+inline constexpr int kPanelsPerStep = 3;
 
 struct LinearKernels {
-  bool use_bfloat16;  // BF16 weights multiply bfloat16 activations
+  bool use_bfloat16;         // BF16 weights multiply bfloat16 activations
+  int panels_per_step;       // of integer formats with many rows; float formats take 2
 
   /// Packs rows [row, row + tile) (tile = TileRows) of columns [256 * segment, +cols) of x into all
   /// forms that `workspace` has. `x` is the row's first column in the segment.
@@ -52,8 +53,8 @@ struct LinearKernels {
   void (*unpack)(const PanelFormat& format, const std::byte* segment, int cols, std::byte* scratch,
                  UnpackedPanel* out) noexcept;
 
-  /// acc[r - row0][p][16] += the segment's products, for rows [row0, row0 + num) and `panels` (1 or
-  /// 2) panels; row0 starts a tile. `num_rows` is the workspace's row count.
+  /// acc[r - row0][p][16] += the segment's products, for rows [row0, row0 + num) and 1, 2 or
+  /// `panels_per_step` panels; row0 starts a tile. `num_rows` is the workspace's row count.
   void (*accumulate)(const PanelFormat& format, const UnpackedPanel* panels, int num_panels,
                      int cols, const LinearWorkspace& workspace, int64_t segment, int64_t num_rows,
                      int64_t row0, int64_t num, float* acc) noexcept;

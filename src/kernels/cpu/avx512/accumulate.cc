@@ -1,10 +1,13 @@
-// The multiplications. One tile is 2 (or 1) panels times 8 (4, 2, 1) activation rows: 16 vector
-// accumulators, which covers the latency of vpdpbusd and vfmadd (4 to 5 cycles, two a cycle), and
-// per step 2 loads of weights and 8 broadcasts for 16 multiplications: 5 of 8 cycles of the load
-// ports. A second set of accumulators (float, or int32 after the scales) does not fit beside it and
-// lives in L1: one load and one store per 8 multiplications, on ports that are free.
+// The multiplications. Integer formats with many rows go through tiles of 3 panels and 4 rows
+// (tile_3x4.h). What is left, and float formats: one tile is 2 (or 1) panels times 8 (4, 2, 1)
+// activation rows: 16 vector accumulators, which covers the latency of vpdpbusd and vfmadd (4 to 5
+// cycles, two a cycle), and per step 2 loads of weights and 8 broadcasts for 16 multiplications: 5
+// of 8 cycles of the load ports. A second set of accumulators (float, or int32 after the scales)
+// does not fit beside 16 and lives in L1, which costs: a store takes the place of two
+// multiplications.
 #include "kernels/cpu/avx512/linear.h"
 #include "kernels/cpu/avx512/simd.h"
+#include "kernels/cpu/avx512/tile_3x4.h"
 
 namespace ink::avx512 {
 namespace {
@@ -255,6 +258,18 @@ void IntTileOf(const PanelFormat& f, const IntTile& tile, float* acc) {
   }
 }
 
+// One half of a packed tile of 8 rows (kStride 32), or a tile of 4 (kStride 16).
+template <int kStride>
+void RunTile3x4(const PanelFormat& f, const Tile3x4& tile) {
+  if (f.kind == PanelKind::kScale32) {
+    f.has_min ? RunScale32<kStride, true>(tile) : RunScale32<kStride, false>(tile);
+  } else if (f.groups == 8) {
+    f.has_min ? RunScale256<kStride, 8, true>(tile) : RunScale256<kStride, 8, false>(tile);
+  } else {
+    f.has_min ? RunScale256<kStride, 16, true>(tile) : RunScale256<kStride, 16, false>(tile);
+  }
+}
+
 template <int kP>
 void AccumulatePanels(const PanelFormat& f, const UnpackedPanel* panels, int cols,
                       const LinearWorkspace& w, int64_t segment, int64_t num_rows, int64_t row0,
@@ -311,10 +326,10 @@ void AccumulatePanels(const PanelFormat& f, const UnpackedPanel* panels, int col
     };
     switch (tile) {
       case 8:
-        run(Int<8>{});
+        if constexpr (kP < 3) run(Int<8>{});
         break;
       case 4:
-        run(Int<4>{});
+        if constexpr (kP < 3) run(Int<4>{});
         break;
       case 2:
         run(Int<2>{});
@@ -328,12 +343,67 @@ void AccumulatePanels(const PanelFormat& f, const UnpackedPanel* panels, int col
   }
 }
 
+// Three panels of an integer format: tiles of 8 rows as two halves, and of 4, in assembly; the last
+// 3 rows at most as others.
+void AccumulateThree(const PanelFormat& f, const UnpackedPanel* panels, int cols,
+                     const LinearWorkspace& w, int64_t segment, int64_t num_rows, int64_t row0,
+                     int64_t num, float* acc) {
+  const bool per32 = f.kind == PanelKind::kScale32;
+  const PackedInts& packed = per32 ? w.ints32 : w.ints256;
+  Tile3x4 tile;
+  for (int i = 0; i < 3; ++i) {
+    tile.codes[i] = panels[i].codes;
+    tile.scales[i] = panels[i].scales;
+    tile.d[i] = panels[i].d;
+    tile.m[i] = panels[i].m;
+    tile.min_pairs[i] = panels[i].min_pairs;
+  }
+  tile.blocks = cols / 32;
+  tile.shift = f.zero_shift < 0 ? 0 : f.zero_shift;
+  // Words per row of each array.
+  const int64_t num_scales = per32 ? 8 : 1;
+  const int64_t num_sums = per32 ? 8 : 16;
+  const int64_t num_pairs = f.groups == 8 ? 4 : 8;
+  const void* all_sums =
+      per32 && f.has_min ? static_cast<const void*>(packed.scaled_sums) : packed.negative_sums;
+  const int32_t* all_pairs = f.groups == 8 ? packed.sum_pairs32 : packed.sum_pairs16;
+  for (int64_t row = row0; row < row0 + num;) {
+    const int64_t at = segment * num_rows + row;
+    const int64_t left = num_rows - row;
+    tile.q = packed.codes + at * kSegmentCols;
+    tile.dx = packed.scales + at * num_scales;
+    tile.sums = static_cast<const int32_t*>(all_sums) + at * num_sums;
+    tile.sum_pairs = per32 ? nullptr : all_pairs + at * num_pairs;
+    tile.y = acc;
+    if (left >= 8) {
+      RunTile3x4<32>(f, tile);
+      tile.q = static_cast<const std::byte*>(tile.q) + 16;
+      tile.dx = static_cast<const float*>(tile.dx) + 4;
+      tile.sums = static_cast<const int32_t*>(tile.sums) + 4;
+      tile.sum_pairs = per32 ? nullptr : all_pairs + at * num_pairs + 4;
+      tile.y = acc + 4 * 3 * 16;
+      RunTile3x4<32>(f, tile);
+      row += 8;
+      acc += 8 * 3 * 16;
+    } else if (left >= 4) {
+      RunTile3x4<16>(f, tile);
+      row += 4;
+      acc += 4 * 3 * 16;
+    } else {
+      AccumulatePanels<3>(f, panels, cols, w, segment, num_rows, row, row0 + num - row, acc);
+      return;
+    }
+  }
+}
+
 }  // namespace
 
 void Accumulate(const PanelFormat& f, const UnpackedPanel* panels, int num_panels, int cols,
                 const LinearWorkspace& workspace, int64_t segment, int64_t num_rows, int64_t row0,
                 int64_t num, float* acc) noexcept {
-  if (num_panels == 2) {
+  if (num_panels == 3) {
+    AccumulateThree(f, panels, cols, workspace, segment, num_rows, row0, num, acc);
+  } else if (num_panels == 2) {
     AccumulatePanels<2>(f, panels, cols, workspace, segment, num_rows, row0, num, acc);
   } else {
     AccumulatePanels<1>(f, panels, cols, workspace, segment, num_rows, row0, num, acc);
