@@ -19,19 +19,19 @@ namespace ink::avx512 {
 
 /// One segment of 3 panels and 4 rows. The assembly knows the offsets.
 struct Tile3x4 {
-  const void* codes[3];         // u8 [group of 4 columns][16][4]
-  const void* scales[3];        // kScale256: int32 [group][16]
-  const void* d[3];             // kScale32: float [block][16]; kScale256: float [16]
-  const void* m[3];             // the same for mins
-  const void* min_pairs[3];     // kScale256 with min: [group / 2][16] words of two int16
-  const void* q;                // int8 [group of 4 columns][tile rows][4]
-  const void* dx;               // kScale32: float [block][tile rows]; kScale256: float [tile rows]
-  const void* sums;             // int32 negative sums: [block or 16 columns][tile rows]; or kScale32
-                                // with min: float sum * scale
-  const void* sum_pairs;        // words of two int16: [group / 2][tile rows]
-  float* y;                     // [row][3][16], added to
-  int64_t blocks;               // kScale32: blocks of 32 columns
-  int64_t shift;                // log2 of the zero point
+  const void* codes[3];      // u8 [group of 4 columns][16][4]
+  const void* scales[3];     // kScale256: int32 [group][16]
+  const void* d[3];          // kScale32: float [block][16]; kScale256: float [16]
+  const void* m[3];          // the same for mins
+  const void* min_pairs[3];  // kScale256 with min: [group / 2][16] words of two int16
+  const void* q;             // int8 [group of 4 columns][tile rows][4]
+  const void* dx;            // kScale32: float [block][tile rows]; kScale256: float [tile rows]
+  const void* sums;          // int32 negative sums: [block or 16 columns][tile rows]; or kScale32
+                             // with min: float sum * scale
+  const void* sum_pairs;     // words of two int16: [group / 2][tile rows]
+  float* y;                  // [row][3][16], added to
+  int64_t blocks;            // kScale32: blocks of 32 columns
+  int64_t shift;             // log2 of the zero point
 };
 static_assert(offsetof(Tile3x4, q) == 120 && offsetof(Tile3x4, shift) == 168);
 
