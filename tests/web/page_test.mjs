@@ -96,7 +96,7 @@ step('probabilities under the pointer and by the arrow keys', async () => {
 
 step('Esc stops, and the engine is free again', async () => {
   await openSettings();
-  await setText('Tokens at most', '400');
+  await setText('Max tokens', '400');
   await closeSettings();
   await composer.fill('Then the king spoke for a very long time');
   await composer.press('Enter');
@@ -110,7 +110,7 @@ step('Esc stops, and the engine is free again', async () => {
 
 step('edit and answer again; undo brings the rest back', async () => {
   await openSettings();
-  await setText('Tokens at most', '24');
+  await setText('Max tokens', '24');
   await closeSettings();
   const first = page.locator('.message.user').first();
   await first.hover();
@@ -181,7 +181,7 @@ step('JSON Schema: enforced, refused where it cannot be, named where it is none'
   }));
   await setText('frequency, number', '2');
   await page.getByLabel('Every answer satisfies this schema').check();
-  await setText('Tokens at most', '300');
+  await setText('Max tokens', '300');
   await button('New page').click();
   await composer.fill('The hero of the story: ');
   await composer.press('Enter');
@@ -401,6 +401,7 @@ step('the keyboard reaches everything, visibly, by name', async () => {
 
 step('a telephone: 360 pixels, nothing to scroll sideways', async () => {
   await page.setViewportSize({ width: 360, height: 740 });
+  await page.waitForTimeout(300);
   await noSideways('writing');
   await shot('phone');
   await button('Conversations').click();

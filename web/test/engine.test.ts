@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
-  cellClass, cellsOf, formatBytes, formatSeconds, History, MemoryHistory, niceCeiling, ownersOf,
+  byteCeiling, cellClass, cellsOf, formatBytes, formatSeconds, History, MemoryHistory, niceCeiling, ownersOf,
   type EngineState, type RequestInfo,
 } from '../src/engine/history';
 import { parseHistograms, quantile, since } from '../src/engine/prometheus';
@@ -86,6 +86,7 @@ describe('histograms', () => {
 describe('words for numbers', () => {
   it('are short', () => {
     expect([0, 0.3, 1, 3, 23, 240, 700].map(niceCeiling)).toEqual([1, 0.5, 1, 5, 25, 250, 1000]);
+    expect([0, 3, 513, 70 * 2 ** 20].map(byteCeiling)).toEqual([1, 5, 1024, 100 * 2 ** 20]);
     expect(formatBytes(1023)).toBe('1023 B');
     expect(formatBytes(15.2 * 1024 * 1024)).toBe('15.2 MiB');
     expect([0.00005, 0.0123, 1.5, 250].map(formatSeconds)).toEqual(

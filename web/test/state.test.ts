@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
-  append, chatMessages, cutAt, editText, joinPieces, newConversation, newMessage,
+  append, chatMessages, cutAt, editText, joinPieces, mergeStored, newConversation, newMessage,
   parseConversations, prepareRetry, promptText, saveConversations, showDraft, shownDraft,
   storedForms, textOf, titleOf, updateDraft, type Conversation,
 } from '../src/chat/state';
@@ -128,6 +128,19 @@ describe('storage', () => {
       expect(parseConversations(bad)).toEqual([]);
     }
     expect(parseConversations(null)).toEqual([]);
+  });
+
+  it('takes over what another tab stored', () => {
+    const [a, b, c] = [talk('a'), talk('b'), talk('c')];
+    const newer = { ...a, title: 'newer', updated: a.updated + 1 };
+    const older = { ...b, title: 'older', updated: b.updated - 1 };
+    const mine = [a, b];
+    expect(mergeStored(mine, [a, b], [a, b])).toBe(mine);
+    expect(mergeStored(mine, [a, b], [newer, older, c])).toEqual([newer, b, c]);
+    expect(mergeStored(mine, [a, b], [b])).toEqual([b]);
+    expect(mergeStored(mine, [a, b], [b], a.id)).toBe(mine);
+    expect(mergeStored(mine, [], [])).toBe(mine);
+    expect(mergeStored([a], [a], []).length).toBe(1);
   });
 
   it('gives up probabilities first, then the oldest', () => {

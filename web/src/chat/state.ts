@@ -166,7 +166,7 @@ export function promptText(c: Conversation, answerId: string): string {
 
 // Storage.
 
-const storageKey = 'inkstone.conversations';
+export const storageKey = 'inkstone.conversations';
 const maxConversations = 200;
 
 function isDraft(d: unknown): d is Draft {
@@ -230,6 +230,38 @@ export function* storedForms(all: Conversation[]): Generator<string> {
 
 export function loadConversations(storage: Storage): Conversation[] {
   return parseConversations(storage.getItem(storageKey));
+}
+
+/**
+ * This tab's conversations after another tab stored `after` in place of `before`: the newer of each,
+ * without what the other one deleted. `busy` is being written here and stays as it is. The same list
+ * where nothing changes.
+ */
+export function mergeStored(
+  mine: Conversation[], before: Conversation[], after: Conversation[], busy?: string,
+): Conversation[] {
+  const theirs = new Map(after.map((c) => [c.id, c]));
+  const deleted = new Set(before.filter((c) => !theirs.has(c.id)).map((c) => c.id));
+  let changed = false;
+  const out: Conversation[] = [];
+  for (const c of mine) {
+    const other = theirs.get(c.id);
+    theirs.delete(c.id);
+    if (c.id !== busy && deleted.has(c.id)) {
+      changed = true;
+    } else if (c.id !== busy && other && other.updated > c.updated) {
+      changed = true;
+      out.push(other);
+    } else {
+      out.push(c);
+    }
+  }
+  for (const c of theirs.values()) {
+    changed = true;
+    out.push(c);
+  }
+  if (!changed) return mine;
+  return out.length > 0 ? out : [newConversation()];
 }
 
 /** False when not even the newest conversation fits. */

@@ -87,7 +87,7 @@ export function Chart(props: Props) {
           {width > 0 && series.map((s, k) => (
             <g class={s.tone}>
               <path class="area" d={area(tops[k]!, stacked && k > 0 ? tops[k - 1]! : null)} />
-              <path class="edge" d={path(tops[k]!)} />
+              {s.values.some((v) => v > 0) && <path class="edge" d={path(tops[k]!)} />}
             </g>
           ))}
           {width > 0 && line && n > 0 && (

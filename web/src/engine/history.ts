@@ -183,6 +183,13 @@ export function niceCeiling(value: number): number {
   return 10 * power;
 }
 
+/** The same in powers of 1024, in halves of one. */
+export function byteCeiling(bytes: number): number {
+  const unit = 1024 ** Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
+  const value = bytes / unit;
+  return unit * (value > 512 ? 1024 : niceCeiling(value));
+}
+
 export function formatBytes(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let unit = 0;

@@ -4,7 +4,7 @@ import { ApiError, get } from '../api/client';
 import { BlockMap } from './block_map';
 import { Chart, type Series } from './chart';
 import {
-  cellsOf, formatBytes, formatRate, formatSeconds, History, MemoryHistory, niceCeiling,
+  byteCeiling, cellsOf, formatBytes, formatRate, formatSeconds, History, MemoryHistory, niceCeiling,
   type EngineState,
 } from './history';
 import { parseHistograms, quantile, since, type Histogram } from './prometheus';
@@ -33,7 +33,7 @@ const entryNames: Record<string, string> = {
 };
 // A tone per entry, whatever its size, so that colours do not jump.
 const entryTones = Object.fromEntries(
-  Object.keys(entryNames).map((name, i) => [name, `mem${i % 8}`]));
+  Object.keys(entryNames).map((name, i) => [name, `mem${i}`]));
 
 export function EngineRoom({ apiKey, onLevel }: {
   apiKey: string; onLevel: (level: number) => void;
@@ -239,7 +239,8 @@ function Queue({ samples }: { samples: History['samples'] }) {
         series={[
           { name: 'running', tone: 'decode', values: samples.map((s) => s.running) },
           { name: 'waiting', tone: 'queue', values: samples.map((s) => s.waiting - s.swapped) },
-          { name: 'swapped', tone: 'mem3', values: samples.map((s) => s.swapped) },
+          ...(samples.some((s) => s.swapped > 0)
+            ? [{ name: 'swapped out', tone: 'mem3', values: samples.map((s) => s.swapped) }] : []),
         ]} />
       <Chart label="Share of the time inside steps" times={times} height={48}
         format={(v) => `${Math.round(v * 100)} %`} ceiling={() => 1}
@@ -262,6 +263,7 @@ function Memory({ history }: { history: MemoryHistory }) {
   return (
     <div class="ledger">
       <Chart label="Memory by ledger entry" times={times} stacked height={200} format={formatBytes}
+        ceiling={byteCeiling}
         series={series}
         line={{ name: 'resident, by the system', tone: 'ink-tone', values: samples.map((s) => s.resident) }} />
       <table>

@@ -3,8 +3,8 @@ import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { ApiError, stream, type ModelEntry, type Part } from '../api/client';
 import { buildRequest, effectiveMode, type Settings } from '../chat/request';
 import {
-  append, cutAt, editText, loadConversations, newConversation, newMessage, prepareRetry,
-  saveConversations, shownDraft, showDraft, titleOf, updateDraft, type Conversation, type Draft,
+  append, cutAt, editText, loadConversations, mergeStored, newConversation, newMessage,
+  parseConversations, prepareRetry, saveConversations, shownDraft, showDraft, storageKey, titleOf, updateDraft, type Conversation, type Draft,
 } from '../chat/state';
 import { TokenAligner } from '../chat/tokens';
 import { useStored } from './hooks';
@@ -72,6 +72,18 @@ export function ChatRoom(props: Props) {
       removeEventListener('pagehide', save);
     };
   }, [all]);
+
+  // What another tab stores.
+  useEffect(() => {
+    const stored = (event: StorageEvent) => {
+      if (event.key !== storageKey) return;
+      const busy = latest.current.running?.conversation;
+      setAll((old) => mergeStored(
+        old, parseConversations(event.oldValue), parseConversations(event.newValue), busy));
+    };
+    addEventListener('storage', stored);
+    return () => removeEventListener('storage', stored);
+  }, []);
 
   const change = useCallback((id: string, f: (c: Conversation) => Conversation) => {
     setAll((old) => old.map((c) => (c.id === id ? f(c) : c)));
@@ -269,7 +281,7 @@ export function ChatRoom(props: Props) {
       </aside>
       {listOpen && <div class="shade" onClick={() => setListOpen(false)} />}
 
-      <main id="main" tabIndex={-1}>
+      <main id={props.hidden ? undefined : 'main'} tabIndex={-1}>
         <div class="bar">
           <button type="button" class="quiet only-narrow" aria-label="Conversations"
             aria-expanded={listOpen} aria-controls="conversations"

@@ -122,7 +122,7 @@ export function SettingsPanel(props: Props) {
             value={settings.sampling.seed}
             onInput={(e) => setSampling({ seed: e.currentTarget.value })} />
         </Field>
-        <Field label="Tokens at most" id="max">
+        <Field label="Max tokens" id="max">
           <input id="max" inputMode="numeric" value={settings.sampling.maxTokens}
             placeholder={mode === 'write' ? '200' : 'to the end of the context'}
             onInput={(e) => setSampling({ maxTokens: e.currentTarget.value })} />
