@@ -144,12 +144,11 @@ function Text({ draft, plain, writing, tint }: {
     const span = (event.target as Element).closest?.('[data-t]');
     setToken(span ? Number(span.getAttribute('data-t')) : -1);
   };
-  const body = plain ? PlainText : Markdown;
-  const Body = body;
+  const Body = plain || draft.constrained ? PlainText : Markdown;
   return (
     <div
       ref={box}
-      class={`text ${writing ? 'live' : ''} ${tint && has ? 'tinted' : ''}`}
+      class={`text ${writing ? 'live' : ''} ${tint && has ? 'tinted' : ''} ${kindOf(draft)}`}
       tabIndex={has && !writing ? 0 : undefined}
       aria-label={has && !writing ? 'Text; arrow keys walk through its tokens' : undefined}
       role={has && !writing ? 'group' : undefined}
@@ -166,6 +165,10 @@ function Text({ draft, plain, writing, tint }: {
     </div>
   );
 }
+
+// JSON is no prose. Blank lines in it are a model's dawdling, and are not shown.
+const kindOf = (draft: Draft) =>
+  draft.constrained ? (/\n\s*\n/.test(draft.text) ? 'json collapsed' : 'json') : '';
 
 const visible = (text: string) =>
   text.replace(/\n/g, '⏎').replace(/\t/g, '⇥').replace(/ /g, '\u00b7') || '∅';
