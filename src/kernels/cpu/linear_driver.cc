@@ -26,14 +26,13 @@ constexpr int64_t kPiecesPerThread = 4;
 // Q4_K, three times what 100 ns of latency need), line by line beside what they read: all at once
 // the lines would wait for the core's 50 miss buffers.
 constexpr int64_t kAheadSegments = 2;
-constexpr int64_t kAheadRows = 32;  // beyond, multiplications hide the latency
 
 // Panels of one step. Measured for one row (GB/s of 28): integer formats one panel at a time 25 to
 // 29, two at a time 18, since the second stream starts anew every 2 to 4 KB; float formats need two
 // chains of fma to hide their latency (30 against 26).
 int PanelsPerStep(const LinearKernels& kernels, const PanelFormat& format, int64_t num_rows) {
   if (format.code_bits == 0) return 2;
-  return num_rows <= kAheadRows ? 1 : kernels.panels_per_step;
+  return num_rows <= kFewRows ? 1 : kernels.panels_per_step;
 }
 
 // Segment `segment` of panel `panel`, or what follows it in reading order; null past the end.
@@ -71,7 +70,7 @@ void RunPanels(const LinearKernels& kernels, const LinearParams& params,
   const PanelFormat& format = *FindPanelFormat(matrix.type);
   float* acc = reinterpret_cast<float*>(scratch + kPanelsPerStep * kUnpackBytes);
   const int64_t full_bytes = SegmentBytes(format, kSegmentCols);
-  const bool look_ahead = params.num_rows <= kAheadRows;
+  const bool look_ahead = params.num_rows <= kFewRows;
   const float* bias = params.bias[weight];
   for (int64_t row0 = 0; row0 < params.num_rows; row0 += kRowBlock) {
     const int64_t num = std::min(kRowBlock, params.num_rows - row0);
@@ -85,7 +84,7 @@ void RunPanels(const LinearKernels& kernels, const LinearParams& params,
         UnpackedPanel panels[kPanelsPerStep];
         for (int p = 0; p < count; ++p) {
           const int64_t panel = first + p0 + p;
-          panels[p].few_rows = look_ahead;
+          panels[p].num_rows = params.num_rows;
           if (look_ahead) {
             panels[p].ahead = SegmentAhead(matrix, panel, count, s + kAheadSegments,
                                            workspace.num_segments, full_bytes);
@@ -156,7 +155,7 @@ void RunLinear(const LinearKernels& kernels, const LinearParams& params,
     const PackedMatrix& matrix = params.weights[w];
     int64_t panels = (matrix.rows + kPanelRows - 1) / kPanelRows;
     int64_t size = kGroupPanels;
-    if (params.num_rows <= kAheadRows) {
+    if (params.num_rows <= kFewRows) {
       const int64_t pieces = kPiecesPerThread * context.num_threads();
       size = (panels + 2 * pieces - 1) / (2 * pieces) * 2;
     }
@@ -172,7 +171,7 @@ void RunLinear(const LinearKernels& kernels, const LinearParams& params,
     int64_t end = std::min(panels, (item + 1) * sizes[w]);
     const int step = PanelsPerStep(kernels, *FindPanelFormat(matrix.type), params.num_rows);
     // Few rows read each panel to its end before the next: one sequential stream.
-    const int64_t group = params.num_rows <= kAheadRows ? step : kGroupPanels;
+    const int64_t group = params.num_rows <= kFewRows ? step : kGroupPanels;
     for (int64_t p = item * sizes[w]; p < end; p += group) {
       RunPanels(kernels, params, workspace, w, p, std::min(group, end - p), step,
                 context.ThreadScratch(thread));

@@ -17,13 +17,18 @@
 
 namespace ink {
 
+/// Up to here the weights' stream decides; beyond, multiplications hide the latency.
+inline constexpr int64_t kFewRows = 32;
+
 /// One segment of one panel, ready to multiply. Pointers go into the packed weight itself where no
 /// work was needed, else into scratch.
 struct UnpackedPanel {
   // A segment that will be wanted soon, to prefetch line by line while this one is read; or null.
   const std::byte* ahead = nullptr;
-  // Set by the caller: unpacking costs as much as it saves, kernels may convert as they multiply.
-  bool few_rows = false;
+  // Rows that will be multiplied, set by the caller: with few, unpacking costs more than it saves,
+  // and kernels may convert as they multiply.
+  int64_t num_rows = 0;
+  bool few_rows() const { return num_rows <= kFewRows; }
   const void* codes = nullptr;         // canonical u8, or float32 [column][16], or bfloat16 pairs
   const float* d = nullptr;            // kScale32: [block][16]; kScale256: [16]
   const float* m = nullptr;            // the same for mins; null without

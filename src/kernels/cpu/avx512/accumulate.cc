@@ -276,7 +276,7 @@ void AccumulatePanels(const PanelFormat& f, const UnpackedPanel* panels, int col
                       int64_t num, float* acc) {
   const bool is_int = f.code_bits > 0;
   const bool is_bf16 = f.kind == PanelKind::kBfloat16;
-  const bool is_half = f.type == DType::kF16 && panels[0].few_rows;  // not unpacked
+  const bool is_half = f.type == DType::kF16 && panels[0].few_rows();  // not unpacked
   const bool per32 = f.kind == PanelKind::kScale32;
   IntTile ints;
   FloatTile floats;
@@ -401,7 +401,10 @@ void AccumulateThree(const PanelFormat& f, const UnpackedPanel* panels, int cols
 void Accumulate(const PanelFormat& f, const UnpackedPanel* panels, int num_panels, int cols,
                 const LinearWorkspace& workspace, int64_t segment, int64_t num_rows, int64_t row0,
                 int64_t num, float* acc) noexcept {
-  if (num_panels == 3) {
+  if (f.code_bits > 0 && f.code_bits < 8 && panels[0].num_rows <= kStreamRows) {
+    // One panel at a time when rows are few: one sequential stream.
+    Stream(f, panels[0], cols, workspace, segment, num_rows, row0, num, acc);
+  } else if (num_panels == 3) {
     AccumulateThree(f, panels, cols, workspace, segment, num_rows, row0, num, acc);
   } else if (num_panels == 2) {
     AccumulatePanels<2>(f, panels, cols, workspace, segment, num_rows, row0, num, acc);

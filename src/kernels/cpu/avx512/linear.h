@@ -12,4 +12,12 @@ void Accumulate(const PanelFormat& format, const UnpackedPanel* panels, int num_
                 const LinearWorkspace& workspace, int64_t segment, int64_t num_rows, int64_t row0,
                 int64_t num, float* acc) noexcept;
 
+/// Up to this many rows are multiplied from the planes; beyond, unpacking pays.
+inline constexpr int64_t kStreamRows = 4;
+
+/// `Accumulate` for one panel whose codes are still in their planes (panel.codes is the segment).
+void Stream(const PanelFormat& format, const UnpackedPanel& panel, int cols,
+            const LinearWorkspace& workspace, int64_t segment, int64_t num_rows, int64_t row0,
+            int64_t num, float* acc) noexcept;
+
 }  // namespace ink::avx512

@@ -1,101 +1,18 @@
 // A packed segment to canonical bytes and vector scales. Every format is a composition of the three
 // bit planes of panels.h, a code table, and its scales.
 #include "kernels/cpu/avx512/linear.h"
-#include "kernels/cpu/avx512/simd.h"
+#include "kernels/cpu/avx512/planes.h"
 
 namespace ink::avx512 {
 namespace {
 
-// Asks for the line of the segment ahead that corresponds to the one being read.
-struct Ahead {
-  int64_t distance;  // from what is read now; 0: nothing to ask for
-  INK_INLINE void operator()(const uint8_t* p) const {
-    if (distance != 0) _mm_prefetch(reinterpret_cast<const char*>(p + distance), _MM_HINT_T0);
-  }
-};
-
-struct Identity {
-  INK_INLINE __m512i operator()(__m512i code) const { return code; }
-};
-struct Table {
-  __m512i values;
-  explicit Table(const uint8_t* table)
-      : values(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)))) {}
-  INK_INLINE __m512i operator()(__m512i code) const { return _mm512_shuffle_epi8(values, code); }
-};
-
-// 4-bit plane, with `kHighBits` more bits per code from a second plane at `high` (0: none).
-template <int kHighBits, typename Map>
-INK_INLINE void UnpackNibbles(Ahead ahead, const uint8_t* low, const uint8_t* high, int cols,
-                              Map map, uint8_t* out) {
-  const __m512i nibble = _mm512_set1_epi8(15);
-  for (int b = 0; b < cols / 32; ++b, out += 512, low += 256) {
+template <typename Planes>
+INK_INLINE void StoreCodes(const Planes& planes, int cols, uint8_t* out) {
+  for (int b = 0; b < cols / 32; ++b, out += 512) {
     __m512i codes[8];
-    Unroll<4>([&](auto q) INK_INLINED {
-      constexpr int i = decltype(q)::value;
-      ahead(low + i * 64);
-      __m512i bytes = LoadInt(low + i * 64);
-      codes[i] = _mm512_and_si512(bytes, nibble);
-      codes[i + 4] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
-    });
-    if constexpr (kHighBits == 1) {
-      ahead(high + b * 64);
-      __m512i bits = LoadInt(high + b * 64);
-      const __m512i mask = _mm512_set1_epi8(16);
-      Unroll<8>([&](auto q) INK_INLINED {
-        constexpr int i = decltype(q)::value;
-        __m512i moved = i < 4 ? _mm512_slli_epi16(bits, 4 - (i < 4 ? i : 0))
-                              : _mm512_srli_epi16(bits, i < 4 ? 0 : i - 4);
-        codes[i] = _mm512_ternarylogic_epi32(codes[i], moved, mask, 0xf8);  // a | (b & c)
-      });
-    } else if constexpr (kHighBits == 2) {
-      const __m512i mask = _mm512_set1_epi8(48);
-      Unroll<2>([&](auto h) INK_INLINED {
-        __m512i bits = LoadInt(high + (b * 2 + h.value) * 64);
-        ahead(high + (b * 2 + h.value) * 64);
-        Unroll<4>([&](auto q) INK_INLINED {
-          constexpr int i = decltype(q)::value;
-          constexpr int left = i < 2 ? 4 - 2 * i : 0;
-          constexpr int right = i < 2 ? 0 : 2 * i - 4;
-          __m512i moved =
-              right > 0 ? _mm512_srli_epi16(bits, right) : _mm512_slli_epi16(bits, left);
-          __m512i& code = codes[decltype(h)::value * 4 + i];
-          code = _mm512_ternarylogic_epi32(code, moved, mask, 0xf8);
-        });
-      });
-    }
+    planes.Block(b, codes);
     Unroll<8>([&](auto q) INK_INLINED {
-      _mm512_store_si512(out + q.value * 64, map(codes[decltype(q)::value]));
-    });
-  }
-}
-
-// 2-bit plane, with one more bit per code from the plane at `high` when kHighBit.
-template <bool kHighBit>
-INK_INLINE void UnpackPairs(Ahead ahead, const uint8_t* low, const uint8_t* high, int cols,
-                            uint8_t* out) {
-  const __m512i mask = _mm512_set1_epi8(3);
-  const __m512i bit = _mm512_set1_epi8(4);
-  for (int b = 0; b < cols / 32; ++b, out += 512, low += 128) {
-    if constexpr (kHighBit) ahead(high + b * 64);
-    __m512i bits = kHighBit ? LoadInt(high + b * 64) : _mm512_setzero_si512();
-    Unroll<2>([&](auto h) INK_INLINED {
-      constexpr int half = decltype(h)::value;
-      ahead(low + half * 64);
-      __m512i bytes = LoadInt(low + half * 64);
-      Unroll<4>([&](auto q) INK_INLINED {
-        constexpr int i = decltype(q)::value;
-        __m512i code = _mm512_and_si512(_mm512_srli_epi16(bytes, 2 * i), mask);
-        if constexpr (kHighBit) {
-          constexpr int j = half * 4 + i;
-          constexpr int left = j < 2 ? 2 - j : 0;
-          constexpr int right = j < 2 ? 0 : j - 2;
-          __m512i moved =
-              right > 0 ? _mm512_srli_epi16(bits, right) : _mm512_slli_epi16(bits, left);
-          code = _mm512_ternarylogic_epi32(code, moved, bit, 0xf8);
-        }
-        _mm512_store_si512(out + (half * 4 + i) * 64, code);
-      });
+      _mm512_store_si512(out + q.value * 64, codes[decltype(q)::value]);
     });
   }
 }
@@ -241,7 +158,9 @@ void Unpack(const PanelFormat& f, const std::byte* segment, int cols, std::byte*
                                            f.scale_bytes_per_row * kPanelRows;
     for (int64_t at = parts.scales; at < end; at += 64) ahead(base + at);
   }
-  out->codes = codes;
+  // A few rows are multiplied from the planes themselves (stream.cc).
+  const bool packed = f.code_bits > 0 && f.code_bits < 8 && out->num_rows <= kStreamRows;
+  out->codes = packed ? static_cast<const void*>(segment) : codes;
   out->m = nullptr;
   out->scales = s.scales;
   out->min_pairs = s.min_pairs;
@@ -255,7 +174,7 @@ void Unpack(const PanelFormat& f, const std::byte* segment, int cols, std::byte*
       out->codes = segment;
       return;
     case DType::kF16: {
-      if (out->few_rows) {
+      if (out->few_rows()) {
         out->codes = segment;
         return;
       }
@@ -272,29 +191,31 @@ void Unpack(const PanelFormat& f, const std::byte* segment, int cols, std::byte*
       return;
     case DType::kQ4_0:
     case DType::kQ4_1:
-      UnpackNibbles<0>(ahead, base, nullptr, cols, Identity{}, codes);
+      if (!packed) StoreCodes(Nibbles<0, Identity>{base, nullptr, ahead, {}}, cols, codes);
       ScalesPer32(f, second, cols, s, out);
       return;
     case DType::kQ5_0:
     case DType::kQ5_1:
-      UnpackNibbles<1>(ahead, base, second, cols, Identity{}, codes);
+      if (!packed) StoreCodes(Nibbles<1, Identity>{base, second, ahead, {}}, cols, codes);
       ScalesPer32(f, second + cols * 2, cols, s, out);
       return;
     case DType::kIQ4_NL:
-      UnpackNibbles<0>(ahead, base, nullptr, cols, Table(kIq4Codes), codes);
+      if (!packed)
+        StoreCodes(Nibbles<0, Table>{base, nullptr, ahead, Table(kIq4Codes)}, cols, codes);
       ScalesPer32(f, second, cols, s, out);
       return;
     case DType::kMXFP4:
-      UnpackNibbles<0>(ahead, base, nullptr, cols, Table(kFp4Codes), codes);
+      if (!packed)
+        StoreCodes(Nibbles<0, Table>{base, nullptr, ahead, Table(kFp4Codes)}, cols, codes);
       ScalesPer32(f, second, cols, s, out);
       return;
     case DType::kQ4_K:
     case DType::kQ5_K: {
       const uint8_t* scales = second + (f.type == DType::kQ5_K ? cols * 2 : 0);
       if (f.type == DType::kQ4_K) {
-        UnpackNibbles<0>(ahead, base, nullptr, cols, Identity{}, codes);
+        if (!packed) StoreCodes(Nibbles<0, Identity>{base, nullptr, ahead, {}}, cols, codes);
       } else {
-        UnpackNibbles<1>(ahead, base, second, cols, Identity{}, codes);
+        if (!packed) StoreCodes(Nibbles<1, Identity>{base, second, ahead, {}}, cols, codes);
       }
       ScalesQ4K(scales, s);
       // The float min sits beyond the integer scales: 16 + 256 + 128 words after d.
@@ -303,21 +224,22 @@ void Unpack(const PanelFormat& f, const std::byte* segment, int cols, std::byte*
       return;
     }
     case DType::kQ6_K:
-      UnpackNibbles<2>(ahead, base, second, cols, Identity{}, codes);
+      if (!packed) StoreCodes(Nibbles<2, Identity>{base, second, ahead, {}}, cols, codes);
       ScalesQ6K(second + cols * 4, s);
       return;
     case DType::kIQ4_XS:
-      UnpackNibbles<0>(ahead, base, nullptr, cols, Table(kIq4Codes), codes);
+      if (!packed)
+        StoreCodes(Nibbles<0, Table>{base, nullptr, ahead, Table(kIq4Codes)}, cols, codes);
       ScalesXs(second, s);
       return;
     case DType::kQ2_K:
-      UnpackPairs<false>(ahead, base, nullptr, cols, codes);
+      if (!packed) StoreCodes(Pairs<false>{base, nullptr, ahead}, cols, codes);
       ScalesQ2K(base + cols * 4, s);
       out->m = s.d + 400;
       _mm512_store_ps(s.d + 400, Halves(base + cols * 4 + 288));
       return;
     case DType::kQ3_K:
-      UnpackPairs<true>(ahead, base, base + cols * 4, cols, codes);
+      if (!packed) StoreCodes(Pairs<true>{base, base + cols * 4, ahead}, cols, codes);
       ScalesQ3K(base + cols * 6, s);
       return;
     default:
