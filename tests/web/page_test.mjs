@@ -1,7 +1,7 @@
 // The web page in a real Chromium against a real server.
 // usage: node page_test.mjs INKSTONE       INKSTONE_WEB_SHOTS=DIR keeps pictures.
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createKey, runSteps, startBrowser, startServer, step, until } from './harness.mjs';
@@ -30,11 +30,12 @@ const openSettings = async () => {
 const closeSettings = async () => {
   if (await page.locator('#settings').isVisible()) await button('Close settings').click();
 };
-const setText = async (label, value) => {
-  const box = page.getByLabel(label, { exact: true });
+const setTextOf = async (on, label, value) => {
+  const box = on.getByLabel(label, { exact: true });
   await box.fill(value);
   await box.press('Tab');
 };
+const setText = (label, value) => setTextOf(page, label, value);
 const noSideways = async (where) => {
   const [inner, outer] = await page.evaluate(() => [
     Math.max(document.documentElement.scrollWidth, document.body.scrollWidth,
@@ -424,7 +425,10 @@ step('with keys: the page loads, asks for one, and works with it', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'ink-keys-'));
   const db = join(folder, 'keys.db');
   const key = createKey(inkstone, db);
-  const locked = await startServer(inkstone, ['--db', db]);
+  // With a chat template, so that this one is a partner in conversation without being told.
+  const template = join(folder, 'chat.jinja');
+  writeFileSync(template, '{% for m in messages %}{{ m.content }}\n{% endfor %}');
+  const locked = await startServer(inkstone, ['--db', db, '--chat-template', template]);
   const other = await browser.context.newPage();
   try {
     await other.goto(`${locked.url}/`);
@@ -432,9 +436,15 @@ step('with keys: the page loads, asks for one, and works with it', async () => {
     await other.getByLabel('API key', { exact: true }).fill(key);
     await other.getByLabel('API key', { exact: true }).press('Tab');
     await until('the model', async () => (await other.locator('#model').inputValue()) !== '');
-    await other.getByLabel(/Your words/).fill('Once');
-    await other.getByLabel(/Your words/).press('Enter');
+    await other.getByLabel('System prompt').fill('Stories');
+    await setTextOf(other, 'Max tokens', '60');
+    await other.getByLabel('Your message').fill('Once upon a time');
+    await other.getByLabel('Your message').press('Enter');
     await other.locator('.timing').waitFor();
+    const tokens = Number(/(\d+) tokens/.exec(await other.locator('.timing').innerText())[1]);
+    const marked = await other.locator('.message.assistant .tok').evaluateAll((all) =>
+      new Set(all.map((e) => e.dataset.t)).size);
+    assert.ok(marked >= tokens * 0.8, `${marked} of ${tokens} tokens are in the text`);
     assert.equal(await other.evaluate(() => localStorage.getItem('inkstone.key')), null);
     await other.goto(`${locked.url}/#/engine`);
     await other.locator('.block-map canvas').waitFor();
