@@ -15,6 +15,8 @@ std::string_view ReasonPhrase(int status) {
       return "Created";
     case 204:
       return "No Content";
+    case 304:
+      return "Not Modified";
     case 400:
       return "Bad Request";
     case 401:
@@ -25,6 +27,8 @@ std::string_view ReasonPhrase(int status) {
       return "Not Found";
     case 405:
       return "Method Not Allowed";
+    case 406:
+      return "Not Acceptable";
     case 408:
       return "Request Timeout";
     case 413:
@@ -58,6 +62,9 @@ std::string ResponseHead(const HttpResponse& response, BodyFraming framing, bool
   for (const auto& [name, value] : response.headers) head += name + ": " + value + "\r\n";
   switch (framing) {
     case BodyFraming::kLength:
+      // 304 never has a body, and the length would be that of the one it stands for (RFC
+      // 9110, 8.6).
+      if (response.status == 304) break;
       head += "Content-Length: " + std::to_string(response.body.size()) + "\r\n";
       break;
     case BodyFraming::kChunked:

@@ -103,6 +103,26 @@ TEST_F(Http, KeepAliveAndPipelining) {
   EXPECT_TRUE(all.ends_with("\r\n\r\n"));
 }
 
+TEST_F(Http, NotModifiedHasNoBodyAndNoLength) {
+  Serve([](HttpRequest request, std::shared_ptr<ResponseWriter> writer) {
+    HttpResponse response;
+    response.status = request.path == "/known" ? 304 : 200;
+    if (response.status == 200) response.body = "body";
+    writer->Send(std::move(response));
+  });
+  Client client(transport_->url());
+  client.Send(
+      "GET /known HTTP/1.1\r\nHost: a\r\n\r\n"
+      "GET /new HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+  const std::string all = client.ReadAll();
+  const size_t second = all.find("HTTP/1.1 200 OK");
+  ASSERT_NE(second, std::string::npos) << all;
+  EXPECT_TRUE(all.starts_with("HTTP/1.1 304 Not Modified\r\n"));
+  EXPECT_EQ(all.substr(0, second).find("Content-Length"), std::string::npos);
+  EXPECT_TRUE(all.substr(0, second).ends_with("\r\n\r\n"));
+  EXPECT_TRUE(all.ends_with("\r\n\r\nbody"));
+}
+
 TEST_F(Http, StreamsInChunks) {
   std::promise<std::shared_ptr<ResponseWriter>> promise;
   Serve([&](HttpRequest, std::shared_ptr<ResponseWriter> writer) { promise.set_value(writer); });
