@@ -201,6 +201,7 @@ Result<RequestId> Engine::Submit(GenerationRequest spec) {
   sequence.priority = spec.priority;
   sequence.key = spec.key;
   sequence.weight = spec.weight;
+  if (spec.prompt_hidden) sequence.max_cached_tokens = 0;
   sequence.scope = {config_.model_name, spec.adapter_name, spec.tenant,
                     std::string(Info(config_.kv_types.k).name) + ":" +
                         std::string(Info(config_.kv_types.v).name)};
@@ -217,7 +218,8 @@ Engine::Sequence& Engine::NewSequence(Request& request, SequenceId id, Sampler s
   auto sequence = std::make_unique<Sequence>(
       id, &request, std::move(sampler), Detokenizer(tokenizer_, request.spec.text),
       StopChecker(request.spec.sampling.stop, request.spec.sampling.include_stop));
-  if (request.spec.constraint != nullptr) sequence->constraint.emplace(request.spec.constraint);
+  if (request.spec.constraint != nullptr)
+    sequence->constraint.emplace(request.spec.constraint, request.spec.reasoning);
   request.sequences.push_back(id);
   Sequence& out = *sequence;
   sequences_[id] = std::move(sequence);
@@ -337,6 +339,8 @@ void Engine::RunStep(const SchedulerOutput& output) {
       const int64_t from = std::max(scheduled.start, sequence.request->spec.prompt_logits_from);
       run[i].num_logits = std::max(run[i].num_logits, end - from);
     }
+    run[i].wants_hidden = static_cast<bool>(sequence.request->spec.prompt_hidden) &&
+                          scheduled.start < scheduler_->num_prompt_tokens(scheduled.id);
     sequence.sampled.clear();
     sequence.verifying = true;
     sequence.scored = false;
@@ -344,18 +348,23 @@ void Engine::RunStep(const SchedulerOutput& output) {
       totals_.prompt_tokens += scheduled.num_tokens;
     }
   }
-  runner_->Run(run, [&](size_t s, int64_t row, std::span<const float> logits) {
-    const ScheduledSequence& scheduled = output.sequences[s];
-    const int64_t position = scheduled.start + scheduled.num_tokens - run[s].num_logits + row;
-    Sequence& sequence = *who[s];
-    const auto& teacher = sequence.request->spec.prompt_logits;
-    if (teacher && position < scheduler_->num_prompt_tokens(scheduled.id)) {
-      teacher(position, logits);
-    }
-    if (!scheduled.needs_logits) return;
-    const int64_t first = run[s].num_logits - 1 - scheduled.num_draft_tokens;
-    if (row >= first) OnLogits(scheduled, sequence, row - first, logits);
-  });
+  runner_->Run(
+      run,
+      [&](size_t s, int64_t row, std::span<const float> logits) {
+        const ScheduledSequence& scheduled = output.sequences[s];
+        const int64_t position = scheduled.start + scheduled.num_tokens - run[s].num_logits + row;
+        Sequence& sequence = *who[s];
+        const auto& teacher = sequence.request->spec.prompt_logits;
+        if (teacher && position < scheduler_->num_prompt_tokens(scheduled.id)) {
+          teacher(position, logits);
+        }
+        if (!scheduled.needs_logits) return;
+        const int64_t first = run[s].num_logits - 1 - scheduled.num_draft_tokens;
+        if (row >= first) OnLogits(scheduled, sequence, row - first, logits);
+      },
+      [&](size_t s, int64_t row, std::span<const float> hidden) {
+        who[s]->request->spec.prompt_hidden(run[s].start + row, hidden);
+      });
   ++totals_.steps;
   totals_.step_seconds += Seconds(Clock::now() - begin);
   for (const ScheduledSequence& scheduled : output.sequences) Settle(scheduled);

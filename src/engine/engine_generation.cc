@@ -52,7 +52,7 @@ void Engine::SampleChoices(Sequence& first, std::span<const float> logits) {
   first.other_choices.clear();
   std::span<const uint32_t> mask;
   if (request.spec.constraint != nullptr) {
-    ConstraintState(request.spec.constraint).FillMask(mask_);
+    GatedConstraint(request.spec.constraint, request.spec.reasoning).FillMask(mask_);
     mask = mask_;
   }
   for (Sampler& sampler : request.choice_samplers) {

@@ -18,7 +18,7 @@ struct Engine::Sequence {
   Sampler sampler;
   Detokenizer detokenizer;
   StopChecker stops;
-  std::optional<ConstraintState> constraint;
+  std::optional<GatedConstraint> constraint;
 
   // Drafts of the step being run, and how many the next one asks for: it doubles while all are
   // accepted and halves when most are not.

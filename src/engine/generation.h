@@ -10,7 +10,7 @@
 
 #include "base/status.h"
 #include "sampling/beam_search.h"
-#include "sampling/constraint/constraint.h"
+#include "sampling/constraint/gated.h"
 #include "sampling/params.h"
 #include "sampling/sampler.h"
 #include "text/detokenizer.h"
@@ -55,6 +55,7 @@ struct GenerationRequest {
   int num_choices = 1;
   std::optional<BeamParams> beam;  // replaces sampling; its best num_choices texts are the choices
   std::shared_ptr<const CompiledConstraint> constraint;
+  ReasoningGate reasoning;  // where `constraint` begins
   DetokenizerOptions text;
   int32_t priority = 0;
   std::string key;  // fair share
@@ -68,6 +69,9 @@ struct GenerationRequest {
   /// that came from the prefix cache are not computed.
   std::function<void(int64_t position, std::span<const float> logits)> prompt_logits;
   int64_t prompt_logits_from = 0;  // first position of interest
+  /// Receives the final hidden states [d_model] of all prompt positions in order, for embeddings;
+  /// such a request takes nothing from the prefix cache.
+  std::function<void(int64_t position, std::span<const float> hidden)> prompt_hidden;
   EventFn on_event;
 };
 

@@ -146,7 +146,8 @@ ForwardBatch ModelRunner::FillBatch(std::span<const RunSequence> sequences) {
   return batch;
 }
 
-void ModelRunner::Run(std::span<const RunSequence> sequences, const LogitsFn& logits) {
+void ModelRunner::Run(std::span<const RunSequence> sequences, const LogitsFn& logits,
+                      const HiddenFn& hidden_rows) {
   if (sequences.empty()) return;
   ForwardBatch batch = FillBatch(sequences);
   Arena arena(arena_buffer_.data(), arena_buffer_.size());
@@ -185,6 +186,22 @@ void ModelRunner::Run(std::span<const RunSequence> sequences, const LogitsFn& lo
     }
   }
   if (rows.empty()) device_.Synchronize();
+  int64_t first_token = 0;
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const int64_t count = static_cast<int64_t>(sequences[s].tokens.size());
+    if (sequences[s].wants_hidden) {
+      const int64_t width = model_.info().d_model;
+      INK_CHECK(hidden.contiguous());
+      host_hidden_.resize(static_cast<size_t>(count * width));
+      device_.CopyToHost(host_hidden_.data(),
+                         reinterpret_cast<const std::byte*>(hidden.data) + first_token * width * 4,
+                         static_cast<size_t>(count * width) * 4);
+      for (int64_t i = 0; i < count; ++i) {
+        hidden_rows(s, i, {host_hidden_.data() + i * width, static_cast<size_t>(width)});
+      }
+    }
+    first_token += count;
+  }
 }
 
 }  // namespace ink

@@ -33,11 +33,15 @@ struct RunSequence {
   int64_t num_logits = 0;
   MaskKind mask = MaskKind::kCausal;
   int32_t adapter = -1;
+  bool wants_hidden = false;  // its tokens' hidden states are handed out
 };
 
 /// Called with each wanted row: (sequence, row 0 .. num_logits - 1, logits [n_vocab]). The span is
 /// valid during the call.
 using LogitsFn = std::function<void(size_t sequence, int64_t row, std::span<const float> logits)>;
+
+/// Called with each wanted hidden state: (sequence, row of its tokens, hidden [d_model]).
+using HiddenFn = std::function<void(size_t sequence, int64_t row, std::span<const float> hidden)>;
 
 class ModelRunner {
  public:
@@ -55,7 +59,8 @@ class ModelRunner {
                                                      const RunnerConfig& config);
 
   /// One forward pass. The sequences' blocks cover their positions.
-  void Run(std::span<const RunSequence> sequences, const LogitsFn& logits);
+  void Run(std::span<const RunSequence> sequences, const LogitsFn& logits,
+           const HiddenFn& hidden_rows = {});
 
   void Apply(std::span<const BlockOp> ops) { storage_.Apply(ops); }
   const Model& model() const { return model_; }
@@ -87,6 +92,7 @@ class ModelRunner {
   InputLayout layout_;
   std::vector<std::byte> staging_;
   std::vector<float> host_logits_;
+  std::vector<float> host_hidden_;  // of one sequence of a step; empty until asked for
   LinearHook* hook_ = nullptr;
 };
 

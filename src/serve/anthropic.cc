@@ -72,12 +72,17 @@ class AnthropicFormat : public ResponseFormat {
       Delta({{"type", "text_delta"}, {"text", delta.text}}, out);
     }
     for (const ToolCallDelta& call : delta.tool_calls) {
-      Close(out);
-      Open(Block::kTool,
-           {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", Json::object()}},
-           out);
-      Delta({{"type", "input_json_delta"}, {"partial_json", call.arguments}}, out);
-      Close(out);
+      if (!call.name.empty()) {
+        Close(out);
+        Open(
+            Block::kTool,
+            {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", Json::object()}},
+            out);
+      }
+      if (!call.arguments.empty()) {
+        Delta({{"type", "input_json_delta"}, {"partial_json", call.arguments}}, out);
+      }
+      if (call.done) Close(out);
     }
   }
 

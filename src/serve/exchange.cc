@@ -164,6 +164,7 @@ void Exchange::OnToken(int index, const TokenEvent& event, std::string* out) {
       context_.metrics->InterTokenLatency(Seconds(event.at - choice.last_token));
     }
     choice.last_token = event.at;
+    ++choice.unread_tokens;
     if (event.sample) {
       choice.pending_logs.push_back(
           {event.token, event.sample->logprob, event.sample->top_logprobs});
@@ -176,6 +177,10 @@ void Exchange::OnToken(int index, const TokenEvent& event, std::string* out) {
 void Exchange::EmitDelta(int index, ParsedText parsed, std::string* out) {
   if (parsed.empty()) return;
   Choice& choice = choices_[index];
+  if (!parsed.reasoning.empty() && parsed.text.empty() && parsed.tool_calls.empty()) {
+    outcome_.usage.reasoning_tokens += choice.unread_tokens;
+  }
+  choice.unread_tokens = 0;
   choice.output.text += parsed.text;
   choice.output.reasoning += parsed.reasoning;
   ChoiceDelta delta{std::move(parsed.text), std::move(parsed.reasoning),

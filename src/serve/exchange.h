@@ -120,6 +120,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     bool ended = false;
     std::chrono::steady_clock::time_point last_token;
     bool has_token = false;
+    int64_t unread_tokens = 0;  // since the parser last gave something
     explicit Choice(const OutputOptions& options) : parser(options) {}
   };
 

@@ -104,14 +104,18 @@ class OllamaFormat : public ResponseFormat {
   std::string_view stream_type() const override { return "application/x-ndjson"; }
 
   void StreamDelta(int, const ChoiceDelta& delta, std::string* out) override {
-    Json line = Line(delta.text, delta.reasoning);
-    if (!delta.tool_calls.empty()) {
-      Json calls = Json::array();
-      for (const ToolCallDelta& call : delta.tool_calls) {
-        calls.push_back(Call(call.name, call.arguments));
-      }
-      line["message"]["tool_calls"] = std::move(calls);
+    // Ollama's calls come whole.
+    Json calls = Json::array();
+    for (const ToolCallDelta& call : delta.tool_calls) {
+      if (!call.name.empty()) open_call_ = {call.id, call.name, ""};
+      open_call_.arguments += call.arguments;
+      if (call.done) calls.push_back(Call(open_call_.name, open_call_.arguments));
     }
+    if (delta.text.empty() && delta.reasoning.empty() && calls.empty() && delta.logprobs.empty()) {
+      return;
+    }
+    Json line = Line(delta.text, delta.reasoning);
+    if (!calls.empty()) line["message"]["tool_calls"] = std::move(calls);
     line["done"] = false;
     if (!delta.logprobs.empty()) line["logprobs"] = Logprobs(delta.logprobs);
     *out += DumpJson(line) + "\n";
@@ -191,6 +195,7 @@ class OllamaFormat : public ResponseFormat {
   const bool timings_;
   const SamplingParams sampling_;
   const std::vector<std::string> warnings_;
+  ToolCall open_call_;
 };
 
 // Everything that chat and generate share.
@@ -408,10 +413,10 @@ ApiStatus HandleOllamaShow(Call& call) {
   facts["tokenizer.ggml.vocab_size"] = info.n_vocab;
   body["model_info"] = std::move(facts);
   Json capabilities = Json::array({"completion"});
-  if (model.template_source().find("tools") != std::string_view::npos) {
+  if (model.output_format() != nullptr && model.output_format()->style != ToolCallStyle::kNone) {
     capabilities.push_back("tools");
   }
-  if (model.template_source().find("<think>") != std::string_view::npos) {
+  if (model.output_format() != nullptr && !model.output_format()->reasoning_open.empty()) {
     capabilities.push_back("thinking");
   }
   body["capabilities"] = std::move(capabilities);

@@ -117,24 +117,23 @@ class ResponsesFormat : public ResponseFormat {
             out);
     }
     for (const ToolCallDelta& call : delta.tool_calls) {
-      Close(out);
-      ++output_index_;
-      Json item = CallItem({call.id, call.name, ""});
-      item["status"] = "in_progress";
-      Event("response.output_item.added", {{"output_index", output_index_}, {"item", item}}, out);
-      Event("response.function_call_arguments.delta",
-            {{"item_id", item["id"]}, {"output_index", output_index_}, {"delta", call.arguments}},
+      if (!call.name.empty()) {
+        Close(out);
+        open_ = Item::kCall;
+        ++output_index_;
+        call_ = CallItem({call.id, call.name, ""});
+        call_["status"] = "in_progress";
+        Event("response.output_item.added", {{"output_index", output_index_}, {"item", call_}},
+              out);
+      }
+      if (!call.arguments.empty()) {
+        call_["arguments"].get_ref<std::string&>() += call.arguments;
+        Event(
+            "response.function_call_arguments.delta",
+            {{"item_id", call_["id"]}, {"output_index", output_index_}, {"delta", call.arguments}},
             out);
-      Event("response.function_call_arguments.done",
-            {{"item_id", item["id"]},
-             {"output_index", output_index_},
-             {"name", call.name},
-             {"arguments", call.arguments}},
-            out);
-      item["arguments"] = call.arguments;
-      item["status"] = "completed";
-      Event("response.output_item.done", {{"output_index", output_index_}, {"item", item}}, out);
-      output_.push_back(std::move(item));
+      }
+      if (call.done) Close(out);
     }
   }
 
@@ -166,7 +165,7 @@ class ResponsesFormat : public ResponseFormat {
   }
 
  private:
-  enum class Item { kNone, kReasoning, kMessage };
+  enum class Item { kNone, kReasoning, kMessage, kCall };
 
   static Json ReasoningItem(const std::string& id, const std::string& text) {
     return {{"id", id},
@@ -229,6 +228,19 @@ class ResponsesFormat : public ResponseFormat {
 
   void Close(std::string* out) {
     if (open_ == Item::kNone) return;
+    if (open_ == Item::kCall) {
+      open_ = Item::kNone;
+      Event("response.function_call_arguments.done",
+            {{"item_id", call_["id"]},
+             {"output_index", output_index_},
+             {"name", call_["name"]},
+             {"arguments", call_["arguments"]}},
+            out);
+      call_["status"] = "completed";
+      Event("response.output_item.done", {{"output_index", output_index_}, {"item", call_}}, out);
+      output_.push_back(std::move(call_));
+      return;
+    }
     const bool message = open_ == Item::kMessage;
     open_ = Item::kNone;
     const Json part = message ? TextPart(text_) : Json{{"type", "reasoning_text"}, {"text", text_}};
@@ -252,6 +264,7 @@ class ResponsesFormat : public ResponseFormat {
   Item open_ = Item::kNone;
   std::string item_id_;
   std::string text_;
+  Json call_;
   Json output_ = Json::array();
 };
 

@@ -1,27 +1,33 @@
-// Takes a model's text apart as it comes: reasoning, answer, tool calls.
+// Takes a model's text apart as it comes (reasoning, answer, tool calls) in the form that the
+// responses are made of.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "serve/json_text.h"
+#include "text/tool_calls.h"
 
 namespace ink {
 
 struct ToolCall {
-  std::string id;  // "call_..."
+  std::string id;  // the model's own, else "call_..."
   std::string name;
   std::string arguments;  // JSON text of an object
 };
 
-/// A part of a call; `index` counts the calls of a choice. The first delta of a call has its name.
+/// A part of a call; `index` counts the calls of a choice. The first delta of a call has its id and
+/// name, the last one `done`; the pieces of the arguments are between them.
 struct ToolCallDelta {
   int index = 0;
   std::string id;
   std::string name;
   std::string arguments;
+  bool done = false;
 };
 
 struct ParsedText {
@@ -32,13 +38,9 @@ struct ParsedText {
 };
 
 struct OutputOptions {
-  std::string reasoning_begin;  // e.g. "<think>"; empty: reasoning is not told apart
-  std::string reasoning_end;
-  bool starts_in_reasoning = false;  // the prompt has opened it already
-  bool tools = false;                // calls are looked for
-  std::string tool_begin;            // e.g. "<tool_call>"; empty: the whole text may be a call
-  std::string tool_end;
-  std::vector<std::string> tool_names;  // what counts as a call
+  std::shared_ptr<const ChatOutputFormat> format;  // null: the text is the answer
+  std::shared_ptr<const Json> tools;               // null: no calls are looked for
+  bool starts_in_reasoning = false;                // the prompt has opened it already
 };
 
 /// One choice's parser. Text that may still become a mark is held back.
@@ -52,21 +54,10 @@ class OutputParser {
   const std::vector<ToolCall>& tool_calls() const { return calls_; }
 
  private:
-  enum class Mode { kStart, kReasoning, kAnswer, kTool, kMaybeJson };
+  ParsedText Take(std::vector<ChatEvent> events);
 
-  void Advance(bool final, ParsedText* out);
-  bool TakeCalls(std::string_view text, ParsedText* out);
-  void AddCall(const Json& call, ParsedText* out);
-
-  const OutputOptions options_;
-  Mode mode_;
-  std::string pending_;
+  std::optional<ChatOutputParser> parser_;
   std::vector<ToolCall> calls_;
-  bool skip_blank_ = false;  // white space after a mark is the mark's
 };
-
-/// The marks that a chat template uses; `prompt` is the rendered text.
-OutputOptions DetectOutputOptions(std::string_view chat_template, std::string_view prompt,
-                                  const Json& tools);
 
 }  // namespace ink

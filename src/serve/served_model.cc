@@ -1,5 +1,7 @@
 #include "serve/served_model.h"
 
+#include <algorithm>
+#include <charconv>
 #include <ctime>
 #include <utility>
 
@@ -29,6 +31,9 @@ void AppendKey(const ConstraintSpec& spec, std::string* key) {
   *key += ")";
 }
 
+constexpr std::string_view kHiddenBegin = "\xEF\xA3\xB0";  // U+F8F0
+constexpr std::string_view kHiddenEnd = "\xEF\xA3\xB1";
+
 std::string TokenTextOrEmpty(const Tokenizer& tokenizer, int32_t id) {
   return id == kNoToken ? std::string() : std::string(tokenizer.TokenText(id));
 }
@@ -53,7 +58,87 @@ Result<std::shared_ptr<ServedModel>> ServedModel::Create(std::unique_ptr<Engine>
   model->bos_ = TokenTextOrEmpty(tokenizer, tokenizer.bos_id());
   model->eos_ = TokenTextOrEmpty(tokenizer, tokenizer.eos_id());
   model->engine_ = std::make_unique<EngineThread>(std::move(engine));
+  model->ReadFormat();
   return model;
+}
+
+void ServedModel::ReadFormat() {
+  if (template_ == nullptr) return;
+  const Tokenizer& t = tokenizer();
+  format_ = std::make_shared<const ChatOutputFormat>(DetectChatOutputFormat(*template_));
+  std::vector<std::string> ends;
+  for (const int32_t id : t.end_of_generation()) ends.emplace_back(t.TokenText(id));
+  shape_ = FindToolCallShape(*template_, *format_, bos_, eos_, ends);
+  for (int32_t id = 0; id < t.vocab_size(); ++id) {
+    if (t.IsControl(id) && !t.TokenText(id).empty()) control_texts_.emplace_back(t.TokenText(id));
+  }
+  control_texts_.emplace_back(kHiddenBegin);
+  std::stable_sort(control_texts_.begin(), control_texts_.end(),
+                   [](const auto& a, const auto& b) { return a.size() > b.size(); });
+}
+
+// Control tokens in a client's text are set apart before the template runs, which would make them
+// the same as its own, as "begin mark, number, end mark" of private use characters.
+std::string ServedModel::Hide(std::string_view text, bool assistant) const {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    size_t found = control_texts_.size();
+    for (size_t k = 0; k < control_texts_.size(); ++k) {
+      const std::string& control = control_texts_[k];
+      if (text[i] != control[0] || !text.substr(i).starts_with(control)) continue;
+      // A template cuts the reasoning out of earlier answers by these.
+      if (assistant &&
+          (control == format_->reasoning_open || control == format_->reasoning_close)) {
+        continue;
+      }
+      found = k;
+      break;
+    }
+    if (found == control_texts_.size()) {
+      out += text[i++];
+      continue;
+    }
+    out += std::string(kHiddenBegin) + std::to_string(found) + std::string(kHiddenEnd);
+    i += control_texts_[found].size();
+  }
+  return out;
+}
+
+void ServedModel::HideIn(Json& value, bool assistant, int depth) const {
+  if (value.is_string()) {
+    value = Hide(value.get_ref<const std::string&>(), assistant);
+  } else if (value.is_structured() && depth < 256) {
+    for (Json& item : value) HideIn(item, assistant, depth + 1);
+  }
+}
+
+std::vector<int32_t> ServedModel::EncodePrompt(std::string_view rendered,
+                                               std::string* shown) const {
+  std::vector<int32_t> ids;
+  auto encode = [&](std::string_view text, bool special) {
+    const std::vector<int32_t> part =
+        tokenizer().Encode(text, {.parse_special = special, .continues = !shown->empty()});
+    ids.insert(ids.end(), part.begin(), part.end());
+    *shown += text;
+  };
+  size_t done = 0;
+  for (size_t at = rendered.find(kHiddenBegin); at != std::string_view::npos;
+       at = rendered.find(kHiddenBegin, at + 1)) {
+    const size_t digits = at + kHiddenBegin.size();
+    const size_t end = rendered.find(kHiddenEnd, digits);
+    size_t index = control_texts_.size();
+    if (end == std::string_view::npos ||
+        std::from_chars(rendered.data() + digits, rendered.data() + end, index).ec != std::errc() ||
+        index >= control_texts_.size()) {
+      continue;
+    }
+    if (at > done) encode(rendered.substr(done, at - done), true);
+    encode(control_texts_[index], false);
+    done = end + kHiddenEnd.size();
+  }
+  if (done < rendered.size()) encode(rendered.substr(done), true);
+  return ids;
 }
 
 std::string_view ServedModel::template_source() const {
@@ -77,16 +162,24 @@ Result<ChatPrompt> ServedModel::RenderChat(const ChatInput& input,
     prompt.ids = tokenizer().Encode(prompt.text, {.add_special = true, .parse_special = false});
   } else {
     Json context = input.variables;
-    context["messages"] = input.messages;
-    if (!input.tools.is_null()) context["tools"] = input.tools;
+    Json messages = input.messages;
+    for (Json& message : messages) {
+      HideIn(message, message.value("role", Json()) == "assistant", 0);
+    }
+    context["messages"] = std::move(messages);
+    if (!input.tools.is_null()) {
+      Json tools = input.tools;
+      HideIn(tools, false, 0);
+      context["tools"] = std::move(tools);
+    }
     context["add_generation_prompt"] = input.add_generation_prompt;
     context["bos_token"] = bos_;
     context["eos_token"] = eos_;
-    INK_ASSIGN_OR_RETURN(prompt.text, template_->Render(context));
+    INK_ASSIGN_OR_RETURN(const std::string rendered, template_->Render(context));
+    prompt.ids = EncodePrompt(rendered, &prompt.text);
     // A template writes the begin token itself where the model wants one.
     const bool has_bos = !bos_.empty() && prompt.text.starts_with(bos_);
     const bool wants_bos = tokenizer().add_bos() && !has_bos;
-    prompt.ids = tokenizer().Encode(prompt.text, {.parse_special = true});
     if (wants_bos && tokenizer().bos_id() != kNoToken) {
       prompt.ids.insert(prompt.ids.begin(), tokenizer().bos_id());
     }
@@ -95,9 +188,26 @@ Result<ChatPrompt> ServedModel::RenderChat(const ChatInput& input,
   return prompt;
 }
 
+std::shared_ptr<const VocabularyTrie> ServedModel::BuildVocabulary(bool with_marks) const {
+  auto is_mark = [this](int32_t id) {
+    const std::string_view text = tokenizer().TokenText(id);
+    if (tokenizer().IsEndOfGeneration(id) || text.empty()) return false;
+    return shape_.begin.find(text) != std::string::npos ||
+           shape_.end.find(text) != std::string::npos;
+  };
+  std::vector<std::string> bytes(tokenizer().vocab_size());
+  for (int32_t id = 0; id < tokenizer().vocab_size(); ++id) {
+    if (!tokenizer().IsControl(id) || (with_marks && is_mark(id))) {
+      bytes[id] = tokenizer().TokenBytes(id);
+    }
+  }
+  std::span<const int32_t> ends = tokenizer().end_of_generation();
+  return VocabularyTrie::Build(std::move(bytes), {ends.begin(), ends.end()});
+}
+
 Result<std::shared_ptr<const CompiledConstraint>> ServedModel::Constraint(
-    const ConstraintSpec& spec) {
-  std::string key;
+    const ConstraintSpec& spec, bool with_marks) {
+  std::string key = with_marks ? "marks" : "";
   AppendKey(spec, &key);
   std::shared_ptr<const VocabularyTrie> vocabulary;
   {
@@ -107,15 +217,9 @@ Result<std::shared_ptr<const CompiledConstraint>> ServedModel::Constraint(
       constraints_.splice(constraints_.begin(), constraints_, found->second);
       return found->second->second;
     }
-    if (vocabulary_ == nullptr) {
-      std::vector<std::string> bytes(tokenizer().vocab_size());
-      for (int32_t id = 0; id < tokenizer().vocab_size(); ++id) {
-        if (!tokenizer().IsControl(id)) bytes[id] = tokenizer().TokenBytes(id);
-      }
-      std::span<const int32_t> ends = tokenizer().end_of_generation();
-      vocabulary_ = VocabularyTrie::Build(std::move(bytes), {ends.begin(), ends.end()});
-    }
-    vocabulary = vocabulary_;
+    auto& kept = with_marks ? vocabulary_with_marks_ : vocabulary_;
+    if (kept == nullptr) kept = BuildVocabulary(with_marks);
+    vocabulary = kept;
   }
   // Compiled outside the lock: a hard schema must not hold up the others.
   INK_ASSIGN_OR_RETURN(auto compiled, CompiledConstraint::Compile(spec, {}, vocabulary));

@@ -13,7 +13,9 @@
 #include "engine/memory_plan.h"
 #include "serve/engine_thread.h"
 #include "serve/json_text.h"
+#include "serve/tool_constraint.h"
 #include "text/chat_template.h"
+#include "text/tool_calls.h"
 
 namespace ink {
 
@@ -30,10 +32,14 @@ struct ChatPrompt {
   std::vector<int32_t> ids;
 };
 
+/// How the hidden states of a text become its embedding.
+enum class Pooling { kMean, kFirst, kLast };
+
 struct ServedModelOptions {
   std::string name;           // what clients call it; "default" always works for the first
   std::string chat_template;  // replaces the model's own where not empty
   size_t max_compiled_constraints = 64;
+  Pooling pooling = Pooling::kMean;
   int64_t vocabulary_bytes = 0;
   int64_t program_bytes = 0;
 };
@@ -62,12 +68,23 @@ class ServedModel {
   /// line, and `warnings` says so. Errors: kInvalidArgument (the template's own refusals too).
   Result<ChatPrompt> RenderChat(const ChatInput& input, std::vector<std::string>* warnings) const;
 
-  /// Compiles, or finds what was compiled before. Errors as CompiledConstraint::Compile.
-  Result<std::shared_ptr<const CompiledConstraint>> Constraint(const ConstraintSpec& spec);
+  /// How the model writes reasoning and tool calls; null without a template.
+  const std::shared_ptr<const ChatOutputFormat>& output_format() const { return format_; }
+  const ToolCallShape& tool_call_shape() const { return shape_; }
+
+  /// Compiles, or finds what was compiled before. `with_marks`: the control tokens around tool
+  /// calls count as their text. Errors as CompiledConstraint::Compile.
+  Result<std::shared_ptr<const CompiledConstraint>> Constraint(const ConstraintSpec& spec,
+                                                               bool with_marks = false);
   int64_t constraint_bytes() const;
 
  private:
   ServedModel(const ModelInfo& info, Ledger* ledger, ServedModelOptions options);
+  void ReadFormat();
+  std::shared_ptr<const VocabularyTrie> BuildVocabulary(bool with_marks) const;
+  std::string Hide(std::string_view text, bool assistant) const;
+  void HideIn(Json& value, bool assistant, int depth) const;
+  std::vector<int32_t> EncodePrompt(std::string_view rendered, std::string* shown) const;
 
   ModelInfo info_;
   Ledger* ledger_;
@@ -75,11 +92,15 @@ class ServedModel {
   int64_t created_;
   std::unique_ptr<EngineThread> engine_;
   std::unique_ptr<const ChatTemplate> template_;
+  std::shared_ptr<const ChatOutputFormat> format_;
+  ToolCallShape shape_;
   std::string bos_, eos_;
+  // What may not be read as a control token where a client wrote it: texts of control tokens.
+  std::vector<std::string> control_texts_;
 
   using CacheEntry = std::pair<std::string, std::shared_ptr<const CompiledConstraint>>;
   mutable std::mutex mutex_;
-  std::shared_ptr<const VocabularyTrie> vocabulary_;
+  std::shared_ptr<const VocabularyTrie> vocabulary_, vocabulary_with_marks_;
   std::list<CacheEntry> constraints_;  // most recently used first
   std::unordered_map<std::string, std::list<CacheEntry>::iterator> by_key_;
 };

@@ -16,6 +16,7 @@ namespace ink {
 struct EncodeOptions {
   bool add_special = false;    // put bos, eos etc. around the text where the model wants them
   bool parse_special = false;  // recognise control tokens; false: such text is ordinary text
+  bool continues = false;      // other text stands before this one: no leading space is added
 };
 
 /// How the first token of a text differs from the same token later on.

@@ -309,7 +309,15 @@ TEST(OpenAi, RequiredToolsAreCalled) {
       for (const std::string& data : SseData(response.body)) {
         if (data == "[DONE]") break;
         const Json choice = Json::parse(data)["choices"][0];
-        if (choice["delta"].contains("tool_calls")) call = choice["delta"]["tool_calls"][0];
+        if (choice["delta"].contains("tool_calls")) {
+          const Json& part = choice["delta"]["tool_calls"][0];
+          if (call.is_null()) {
+            call = part;
+          } else {
+            call["function"]["arguments"] = call["function"]["arguments"].get<std::string>() +
+                                            part["function"]["arguments"].get<std::string>();
+          }
+        }
         if (choice["finish_reason"].is_string()) finish = choice["finish_reason"];
       }
       if (finish == "length") continue;

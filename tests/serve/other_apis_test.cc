@@ -2,7 +2,6 @@
 #include <filesystem>
 #include <thread>
 
-#include "serve/output_parser.h"
 #include "serve/serve_harness.h"
 
 namespace ink::testing_support {
@@ -318,40 +317,6 @@ TEST(Limiter, BucketsRefill) {
   EXPECT_EQ(limiter.Admit(key, &error), nullptr);
   now += std::chrono::seconds(2);
   EXPECT_NE(limiter.Admit(key, &error), nullptr);
-}
-
-// The parts of a text do not depend on how it was cut.
-TEST(OutputParser, AnyCutGivesTheSame) {
-  OutputOptions options;
-  options.reasoning_begin = "<think>";
-  options.reasoning_end = "</think>";
-  options.tools = true;
-  options.tool_begin = "<tool_call>";
-  options.tool_end = "</tool_call>";
-  options.tool_names = {"f"};
-  const std::string text =
-      "<think>\nhm < no\n</think>\n\nanswer <tool> it\n<tool_call>\n{\"name\":\"f\",\"arguments\":"
-      "{\"a\":1}}\n</tool_call>\n<tool_call>oops</tool_call> end";
-  Rng rng(5);
-  for (int round = 0; round < 300; ++round) {
-    OutputParser parser(options);
-    ParsedText all;
-    auto add = [&](ParsedText part) {
-      all.text += part.text;
-      all.reasoning += part.reasoning;
-      for (auto& call : part.tool_calls) all.tool_calls.push_back(call);
-    };
-    for (size_t at = 0; at < text.size();) {
-      const size_t n = 1 + rng.Below(round == 0 ? 1 : 12);
-      add(parser.Add(std::string_view(text).substr(at, n)));
-      at += n;
-    }
-    add(parser.Flush());
-    EXPECT_EQ(all.reasoning, "hm < no");
-    EXPECT_EQ(all.text, "answer <tool> it<tool_call>oopsend");
-    ASSERT_EQ(all.tool_calls.size(), 1u);
-    EXPECT_EQ(all.tool_calls[0].arguments, "{\"a\":1}");
-  }
 }
 
 }  // namespace

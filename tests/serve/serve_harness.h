@@ -17,12 +17,24 @@ namespace ink::testing_support {
 inline constexpr int kTinyContext = 200;
 
 inline constexpr const char* kTinyTemplate =
-    "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
+    "{% for m in messages %}{{ m.role }}:{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}{\"name\": \"{{ c.function.name }}\", \"arguments\": "
+    "{{ c.function.arguments | tojson }}}{% endfor %}{{ '\\n' }}{% endfor %}"
     "{% if tools %}{% for t in tools %}{{ t.function.name }}\n{% endfor %}"
     "{% endif %}"
     "{% if add_generation_prompt %}a:{% endif %}";
 
-inline std::shared_ptr<const Tokenizer> TinyTokenizer(bool with_template = true) {
+/// Qwen's way: reasoning and calls between tags, each a token of its own.
+inline constexpr const char* kTaggedTemplate =
+    "{% for m in messages %}{{ m.role }}:{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>\n{\"name\": \"{{ c.function.name }}\", "
+    "\"arguments\": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}{{ '\\n' }}{% "
+    "endfor %}"
+    "{% if add_generation_prompt %}a:{% if enable_thinking %}<think>\n{% endif %}{% endif %}"
+    "{# <think> </think> #}";
+
+inline std::shared_ptr<const Tokenizer> TinyTokenizer(bool with_template = true,
+                                                      bool tagged = false) {
   TokenizerSpec spec;
   spec.tokens = {{"<unk>", 0, TokenType::kUnknown},
                  {"<s>", 0, TokenType::kControl},
@@ -32,6 +44,15 @@ inline std::shared_ptr<const Tokenizer> TinyTokenizer(bool with_template = true)
   }
   EXPECT_EQ(spec.tokens.size(), 40u);
   spec.added = {{1, true}, {2, true}};
+  if (tagged) {
+    // In the places of w, x, y, z; the second one is a control token, as in some vocabularies.
+    const char* const kTags[] = {"<think>", "</think>", "<tool_call>", "</tool_call>"};
+    for (int i = 0; i < 4; ++i) {
+      spec.tokens[25 + i].text = kTags[i];
+      spec.tokens[25 + i].type = i == 2 ? TokenType::kControl : TokenType::kUserDefined;
+      spec.added.push_back({25 + i, i == 2});
+    }
+  }
   spec.model.kind = ModelKind::kBpe;
   spec.model.unk = 0;
   spec.decoder = {{DecoderStep::Kind::kFuse}};
@@ -41,7 +62,7 @@ inline std::shared_ptr<const Tokenizer> TinyTokenizer(bool with_template = true)
   spec.end_of_generation = {2};
   spec.prefix = {1};
   spec.add_bos = true;
-  if (with_template) spec.chat_template = kTinyTemplate;
+  if (with_template) spec.chat_template = tagged ? kTaggedTemplate : kTinyTemplate;
   auto tokenizer = BuildTokenizer(std::move(spec));
   EXPECT_TRUE(tokenizer.ok()) << tokenizer.status().message();
   return *tokenizer;
@@ -54,14 +75,15 @@ inline const Loaded& TinyLoaded() {
 }
 
 inline std::shared_ptr<ServedModel> TinyServed(int32_t sequences = 4, int64_t max_waiting = 64,
-                                               bool with_template = true) {
+                                               bool with_template = true, bool tagged = false) {
   const Loaded& loaded = TinyLoaded();
   EngineConfig config;
   config.context = kTinyContext;
   config.max_seqs = sequences;
   config.max_waiting = max_waiting;
   config.policy = "fair";
-  auto engine = Engine::Create(*loaded.model, *loaded.device, TinyTokenizer(with_template), config);
+  auto engine =
+      Engine::Create(*loaded.model, *loaded.device, TinyTokenizer(with_template, tagged), config);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   ServedModelOptions options;
   options.name = "tiny";
