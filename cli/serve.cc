@@ -12,6 +12,7 @@
 #include "command.h"
 #include "common.h"
 #include "loaded_model.h"
+#include "model/weight_source.h"
 #include "serve/service.h"
 #include "transport/transport.h"
 #include "web_page.h"
@@ -146,6 +147,15 @@ Status Serve(const CLI::App& app, Options& o) {
   served.name = ServedName(o);
   served.vocabulary_bytes = static_cast<int64_t>(loaded.tokenizer->memory_bytes());
   served.program_bytes = loaded.program_bytes;
+  if (loaded.source != nullptr) {
+    // GGUF's llama_pooling_type: 2 is the first token's state, 3 the last one's. Text generators
+    // have none; their embedding is the mean.
+    INK_ASSIGN_OR_RETURN(
+        const uint32_t pooling,
+        loaded.source->metadata().GetU32(loaded.model->info().architecture + ".pooling_type", 1));
+    if (pooling == 2) served.pooling = Pooling::kFirst;
+    if (pooling == 3) served.pooling = Pooling::kLast;
+  }
   if (!o.chat_template.empty()) {
     INK_ASSIGN_OR_RETURN(served.chat_template, ReadTextFile(o.chat_template));
   }

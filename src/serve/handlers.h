@@ -31,6 +31,10 @@ FieldTable ResponsesFields();
 ApiStatus HandleResponses(Call& call);
 FieldTable EmbeddingFields();
 ApiStatus HandleEmbeddings(Call& call);
+FieldTable OllamaEmbedFields();
+ApiStatus HandleOllamaEmbed(Call& call);
+FieldTable OllamaEmbeddingsFields();
+ApiStatus HandleOllamaEmbeddings(Call& call);
 
 FieldTable AnthropicFields();
 ApiStatus HandleAnthropicMessages(Call& call);

@@ -1,4 +1,4 @@
-// POST /v1/completions and /v1/embeddings.
+// POST /v1/completions.
 #include <algorithm>
 #include <ctime>
 #include <utility>
@@ -20,14 +20,6 @@ constexpr Field kOwn[] = {
     {"best_of", kHonoured, R"({"type":"integer","minimum":1})"},
     {"add_special_tokens", kHonoured, R"({"type":"boolean"})"},
     {"suffix", kUnsupported, R"({"type":"string"})", "\"\""},
-};
-
-constexpr Field kEmbedding[] = {
-    {"model", kHonoured, R"({"type":"string"})"},
-    {"input", kHonoured, R"({"type":["string","array"]})"},
-    {"encoding_format", kHonoured, R"({"enum":["float","base64"]})"},
-    {"dimensions", kUnsupported, R"({"type":"integer"})"},
-    {"user", FieldUse::kNoEffect, R"({"type":"string"})"},
 };
 
 class CompletionFormat : public ResponseFormat {
@@ -271,16 +263,6 @@ ApiStatus HandleCompletion(Call& call) {
       std::make_unique<CompletionFormat>(*call.context.model, plan, answer, std::move(echoes));
   Exchange::Start(std::move(call.context), std::move(plan), std::move(format));
   return std::nullopt;
-}
-
-FieldTable EmbeddingFields() { return kEmbedding; }
-
-ApiStatus HandleEmbeddings(Call& call) {
-  ApiError error = BadRequest("'" + call.context.model->name() +
-                                  "' is a text generation model: this server makes no embeddings "
-                                  "with it",
-                              "model", "unsupported_model");
-  return error;
 }
 
 }  // namespace ink

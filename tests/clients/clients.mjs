@@ -11,6 +11,23 @@ const ollama = new Ollama({host: url});
 const messages = [{role: 'user', content: 'Once upon a time'}];
 const model = 'default';
 
+const weather = {
+  type: 'function',
+  function: {
+    name: 'weather', description: 'The weather in a city',
+    parameters: {
+      type: 'object',
+      properties: {city: {enum: ['Rome', 'Oslo']}, days: {type: 'integer', minimum: 1, maximum: 3}},
+      required: ['city', 'days'], additionalProperties: false,
+    },
+  },
+};
+function checkCall(name, input) {
+  assert.equal(name, 'weather');
+  assert.ok(['Rome', 'Oslo'].includes(input.city));
+  assert.ok(input.days >= 1 && input.days <= 3);
+}
+
 const tests = {
   async 'openai: models'() {
     const list = await openai.models.list();
@@ -64,6 +81,45 @@ const tests = {
     assert.ok(['cat', 'dog'].includes(value.kind));
     assert.equal(typeof value.old, 'boolean');
   },
+  async 'openai: a required tool, whole and streamed'() {
+    const request = {
+      model, messages, max_tokens: 120, seed: 8, tools: [weather],
+      tool_choice: {type: 'function', function: {name: 'weather'}},
+    };
+    const whole = await openai.chat.completions.create(request);
+    const choice = whole.choices[0];
+    assert.equal(choice.finish_reason, 'tool_calls');
+    checkCall(choice.message.tool_calls[0].function.name,
+              JSON.parse(choice.message.tool_calls[0].function.arguments));
+    const runner = openai.chat.completions.stream({...request, stream: true});
+    const final = await runner.finalChatCompletion();
+    assert.deepEqual(final.choices[0].message.tool_calls[0].function.arguments,
+                     choice.message.tool_calls[0].function.arguments);
+    // The result goes back in the form that the client makes of it.
+    const next = await openai.chat.completions.create({
+      model, max_tokens: 8,
+      messages: [...messages, choice.message,
+                 {role: 'tool', tool_call_id: choice.message.tool_calls[0].id, content: 'sunny'}],
+      tools: [weather], tool_choice: 'none',
+    });
+    assert.equal(next.choices[0].message.tool_calls, undefined);
+  },
+  async 'openai: a tool in responses'() {
+    const answer = await openai.responses.create({
+      model, input: 'Once upon a time', max_output_tokens: 120, seed: 9, tool_choice: 'required',
+      tools: [{type: 'function', strict: true, ...weather.function}],
+    });
+    const call = answer.output.find((item) => item.type === 'function_call');
+    checkCall(call.name, JSON.parse(call.arguments));
+  },
+  async 'openai: embeddings'() {
+    const answer =
+        await openai.embeddings.create({model, input: ['a small dog', 'a little dog', '12 + 7']});
+    const [a, b, c] = answer.data.map((item) => item.embedding);
+    const dot = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
+    assert.ok(Math.abs(dot(a, a) - 1) < 1e-4);
+    assert.ok(dot(a, b) > dot(a, c));
+  },
   async 'openai: completions with n'() {
     const answer =
         await openai.completions.create({model, prompt: 'Once', max_tokens: 8, n: 2, seed: 4});
@@ -110,6 +166,33 @@ const tests = {
     assert.ok(count.input_tokens > 0);
     await assert.rejects(anthropic.messages.create({...request, model: 'none'}),
                          Anthropic.NotFoundError);
+  },
+  async 'anthropic: a tool, whole and streamed'() {
+    const request = {
+      model, messages, max_tokens: 120, seed: 10, tool_choice: {type: 'tool', name: 'weather'},
+      tools: [{name: 'weather', input_schema: weather.function.parameters}],
+    };
+    const whole = await anthropic.messages.create(request);
+    assert.equal(whole.stop_reason, 'tool_use');
+    checkCall(whole.content[0].name, whole.content[0].input);
+    const streamed = await anthropic.messages.stream(request).finalMessage();
+    assert.deepEqual(streamed.content[0].input, whole.content[0].input);
+    await anthropic.messages.create({
+      model, max_tokens: 8,
+      messages: [...messages, {role: 'assistant', content: whole.content},
+                 {role: 'user', content: [{type: 'tool_result', tool_use_id: whole.content[0].id,
+                                           content: 'sunny'}]}],
+      tools: request.tools, tool_choice: {type: 'none'},
+    });
+  },
+  async 'ollama: structured output and embeddings'() {
+    const format = {type: 'object', properties: {kind: {enum: ['cat', 'dog']}},
+                    required: ['kind'], additionalProperties: false};
+    const answer = await ollama.chat({model, messages, format, options: {seed: 1}});
+    assert.ok(['cat', 'dog'].includes(JSON.parse(answer.message.content).kind));
+    const embedded = await ollama.embed({model, input: ['one', 'two']});
+    assert.equal(embedded.embeddings.length, 2);
+    assert.ok((await ollama.embeddings({model, prompt: 'one'})).embedding.length > 0);
   },
   async 'ollama: chat, generate, list, show'() {
     const options = {seed: 7, num_predict: 16};
