@@ -11,9 +11,8 @@
 #include "base/toml.h"
 #include "command.h"
 #include "common.h"
-#include "loaded_model.h"
-#include "model/weight_source.h"
 #include "serve/service.h"
+#include "serve_models.h"
 #include "transport/transport.h"
 #include "web_page.h"
 
@@ -33,6 +32,8 @@ struct Options {
   int max_waiting = 512;
   int token_budget = 512;
   int drain_seconds = 60;
+  std::string idle_release = "keep";
+  std::vector<ModelSource> models;  // further ones, of the configuration
   bool strict = false;
   bool quiet = false;
 };
@@ -51,6 +52,50 @@ Status FromFile(const toml::table& file, const CLI::App& app, const char* key, c
                          "' has a value of the wrong type or range");
 }
 
+// [[models]] tables: name, path, context, sequences.
+Status ReadModels(const toml::table& file, std::vector<ModelSource>* out) {
+  if (!file.contains("models")) return OkStatus();
+  const toml::array* list = file["models"].as_array();
+  if (list == nullptr) return InvalidArgument("configuration: expected [[models]] tables");
+  for (const toml::node& node : *list) {
+    const toml::table* table = node.as_table();
+    if (table == nullptr) return InvalidArgument("configuration: expected [[models]] tables");
+    ModelSource source;
+    for (const auto& [key, value] : *table) {
+      const std::string name(key.str());
+      if (name == "name" && value.is_string()) {
+        source.name = *value.value<std::string>();
+      } else if (name == "path" && value.is_string()) {
+        source.path = *value.value<std::string>();
+      } else if (name == "context" && value.is_integer()) {
+        source.context = *value.value<int64_t>();
+      } else if (name == "sequences" && value.is_integer()) {
+        source.sequences = *value.value<int64_t>();
+      } else {
+        return InvalidArgument("configuration: models: unknown setting or bad value '" + name +
+                               "', expected name, path, context, sequences");
+      }
+    }
+    if (source.name.empty() || source.path.empty()) {
+      return InvalidArgument("configuration: models: expected a name and a path");
+    }
+    out->push_back(std::move(source));
+  }
+  return OkStatus();
+}
+
+// "keep", "at-once", or seconds.
+Result<std::chrono::milliseconds> ReleaseAfter(const std::string& text) {
+  if (text == "keep") return std::chrono::milliseconds(-1);
+  if (text == "at-once") return std::chrono::milliseconds(0);
+  char* end = nullptr;
+  const double seconds = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != 0 || !(seconds >= 0) || seconds > 1e8) {
+    return InvalidArgument("--idle-release: expected keep, at-once or seconds, got '" + text + "'");
+  }
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
 Status ReadConfig(const CLI::App& app, Options& o) {
   const toml::parse_result parsed = toml::parse_file(o.config);
   if (!parsed) {
@@ -66,7 +111,8 @@ Status ReadConfig(const CLI::App& app, Options& o) {
       "name",          "policy",         "max_waiting",
       "strict",        "token_budget",   "tls_cert",
       "tls_key",       "quiet",          "drain_seconds",
-      "chat_template", "max_body_bytes", "max_connections"};
+      "chat_template", "max_body_bytes", "max_connections",
+      "idle_release",  "models"};
   for (const auto& [key, value] : file) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key.str()) == std::end(kKnown)) {
       return InvalidArgument("configuration: unknown setting '" + std::string(key.str()) + "'");
@@ -77,6 +123,8 @@ Status ReadConfig(const CLI::App& app, Options& o) {
   INK_RETURN_IF_ERROR(FromFile(file, app, "context", "--context", &o.engine.context));
   INK_RETURN_IF_ERROR(FromFile(file, app, "sequences", "--sequences", &o.engine.sequences));
   INK_RETURN_IF_ERROR(FromFile(file, app, "cache_type", "--cache-type", &o.engine.cache_type));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "idle_release", "--idle-release", &o.idle_release));
+  INK_RETURN_IF_ERROR(ReadModels(file, &o.models));
   std::string memory;
   INK_RETURN_IF_ERROR(FromFile(file, app, "memory", "--memory", &memory));
   if (!memory.empty()) {
@@ -134,37 +182,31 @@ Status Serve(const CLI::App& app, Options& o) {
   // Last to go: requests write to it until the engine is gone.
   INK_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, CreateHttpTransport(o.http));
 
-  INK_ASSIGN_OR_RETURN(LoadedModel loaded, LoadForCommand(o.engine, {}));
-  INK_ASSIGN_OR_RETURN(EngineConfig config, EngineConfigFrom(o.engine, *loaded.model, 8));
-  config.model_name = loaded.name;
-  config.policy = o.policy;
-  config.max_waiting = o.max_waiting;
-  config.token_budget = o.token_budget;
-  INK_RETURN_IF_ERROR(CheckMemory(loaded, config, o.engine.memory));
-  INK_ASSIGN_OR_RETURN(auto engine,
-                       Engine::Create(*loaded.model, *loaded.device, loaded.tokenizer, config));
-  ServedModelOptions served;
-  served.name = ServedName(o);
-  served.vocabulary_bytes = static_cast<int64_t>(loaded.tokenizer->memory_bytes());
-  served.program_bytes = loaded.program_bytes;
-  if (loaded.source != nullptr) {
-    // GGUF's llama_pooling_type: 2 is the first token's state, 3 the last one's. Text generators
-    // have none; their embedding is the mean.
-    INK_ASSIGN_OR_RETURN(
-        const uint32_t pooling,
-        loaded.source->metadata().GetU32(loaded.model->info().architecture + ".pooling_type", 1));
-    if (pooling == 2) served.pooling = Pooling::kFirst;
-    if (pooling == 3) served.pooling = Pooling::kLast;
-  }
+  ServeLoader::Settings settings;
+  settings.engine = o.engine;
+  settings.policy = o.policy;
+  settings.max_waiting = o.max_waiting;
+  settings.token_budget = o.token_budget;
+  settings.first = ServedName(o);
   if (!o.chat_template.empty()) {
-    INK_ASSIGN_OR_RETURN(served.chat_template, ReadTextFile(o.chat_template));
+    INK_ASSIGN_OR_RETURN(settings.chat_template, ReadTextFile(o.chat_template));
   }
+  ServeLoader loader(std::move(settings));
+  ModelSource first;
+  first.name = ServedName(o);
+  first.path = o.engine.model;
   ServiceOptions service_options;
   {
-    INK_ASSIGN_OR_RETURN(auto model, ServedModel::Create(std::move(engine), loaded.model->info(),
-                                                         loaded.ledger.get(), served));
+    INK_ASSIGN_OR_RETURN(auto model, loader.Load(first, true));
     service_options.models.push_back(std::move(model));
   }
+  service_options.sources = {first};
+  service_options.sources.insert(service_options.sources.end(), o.models.begin(), o.models.end());
+  service_options.model_set.load = [&loader](const ModelSource& source) {
+    return loader.Load(source, false);
+  };
+  INK_ASSIGN_OR_RETURN(service_options.model_set.idle_release, ReleaseAfter(o.idle_release));
+  service_options.loopback_hosts_only = IsLoopback(o.http.host);
   service_options.keys = keys;
   service_options.strict = o.strict;
   service_options.version = INKSTONE_VERSION;
@@ -239,6 +281,9 @@ CommandBody RegisterServe(CLI::App& app) {
   app.add_option("--tls-key", o->http.tls_key, "PEM private key");
   app.add_option("--drain-seconds", o->drain_seconds, "how long SIGTERM waits for running requests")
       ->check(CLI::Range(0, 86400))
+      ->capture_default_str();
+  app.add_option("--idle-release", o->idle_release,
+                 "when an idle model leaves memory: keep, at-once, or after that many seconds")
       ->capture_default_str();
   app.add_flag("--strict", o->strict, "unknown request fields are errors");
   app.add_flag("--quiet", o->quiet, "no line per request on stderr");

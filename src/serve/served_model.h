@@ -42,6 +42,7 @@ struct ServedModelOptions {
   Pooling pooling = Pooling::kMean;
   int64_t vocabulary_bytes = 0;
   int64_t program_bytes = 0;
+  std::shared_ptr<void> resources;  // what the engine runs on; goes after it
 };
 
 /// Thread-safe.

@@ -36,7 +36,10 @@ bool Matches(const Route& route, std::string_view path) {
 }  // namespace
 
 Service::Service(ServiceOptions options)
-    : options_(std::move(options)), limiter_(options_.keys.get()) {
+    : options_(std::move(options)),
+      limiter_(options_.keys.get()),
+      models_(std::move(options_.models), options_.model_set) {
+  for (const ModelSource& source : options_.sources) models_.SetSource(source);
   for (int i = 0; i < std::max(1, options_.num_workers); ++i) {
     workers_.emplace_back([this] { WorkerLoop(); });
   }
@@ -51,7 +54,7 @@ Service::~Service() {
   for (std::thread& worker : workers_) worker.join();
   // Requests use the metrics and the limiter, and none of them may be the last to hold a model: it
   // ends on the model's own thread.
-  for (const auto& model : options_.models) model->engine().CancelAll();
+  for (const auto& model : models_.Everything()) model->engine().CancelAll();
   std::unique_lock lock(mutex_);
   all_closed_.wait(lock, [this] { return open_requests_ == 0; });
 }
@@ -172,6 +175,13 @@ void Service::Process(Job job) {
   }
   std::optional<KeyInfo> key;
   ApiStatus error = Authorize(request, &key);
+  if (!error && !AllowsHost(request)) {
+    error = ApiError{403,
+                     "without API keys this server answers to the names of this machine only "
+                     "(localhost, 127.0.0.1, ::1), got the host '" +
+                         std::string(request.Header("host").substr(0, 128)) + "'",
+                     "", "host_not_allowed"};
+  }
   if (key) (*shared)["key"] = key->id;
   const RequestContext kept = context;  // for an error's headers, after the context was handed on
   if (!error && route == nullptr) {
@@ -228,15 +238,24 @@ ApiStatus Service::Authorize(const HttpRequest& request, std::optional<KeyInfo>*
   return std::nullopt;
 }
 
-std::shared_ptr<ServedModel> Service::FindModel(const std::string& name) const {
-  if (options_.models.empty()) return nullptr;
-  if (name.empty() || name == "default") return options_.models[0];
-  for (const auto& model : options_.models) {
-    // Ollama's clients add the tag.
-    if (model->name() == name || model->name() + ":latest" == name) return model;
+bool Service::AllowsHost(const HttpRequest& request) {
+  if (!options_.loopback_hosts_only) return true;
+  if (options_.keys != nullptr) {
+    auto any = options_.keys->HasKeys();
+    if (any.ok() && *any) return true;
   }
-  if (name == "default:latest") return options_.models[0];
-  return nullptr;
+  std::string_view host = request.Header("host");
+  if (host.empty()) return true;  // HTTP/1.0, and no browser
+  if (host.front() == '[') {
+    host = host.substr(1, host.find(']') == std::string_view::npos ? 0 : host.find(']') - 1);
+  } else {
+    host = host.substr(0, host.rfind(':'));
+  }
+  std::string lower(host);
+  for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+  if (lower == "localhost" || lower.ends_with(".localhost") || lower == "::1") return true;
+  // 127.0.0.0/8, and nothing that only begins so: "127.0.0.1.example.com".
+  return lower.starts_with("127.") && lower.find_first_not_of("0123456789.") == std::string::npos;
 }
 
 ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
@@ -244,7 +263,8 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
   const Json empty = Json::object();
   if (route.kind != RouteKind::kBody) {
     Json body = empty;
-    if (route.kind == RouteKind::kKeys && !request.body.empty()) {
+    if ((route.kind == RouteKind::kKeys || route.kind == RouteKind::kAdminModels) &&
+        !request.body.empty()) {
       auto parsed = ParseJsonBody(request.body);
       if (!parsed.ok()) return FromStatus(parsed.status());
       body = std::move(parsed).value();
@@ -254,7 +274,7 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
       case RouteKind::kModels: {
         std::string_view only = std::string_view(request.path).substr(route.path.size());
         if (!only.empty()) only.remove_prefix(1);
-        if (!only.empty() && FindModel(std::string(only)) == nullptr) {
+        if (!only.empty() && !models_.Has(std::string(only))) {
           return ApiError{404,
                           "The model '" + std::string(only.substr(0, 128)) + "' does not exist",
                           "model", "model_not_found"};
@@ -275,7 +295,7 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
         SendStats(call);
         return std::nullopt;
       case RouteKind::kEngine:
-        engine_room_.Send(std::move(call.context), options_.models);
+        engine_room_.Send(std::move(call.context), models_.Loaded());
         return std::nullopt;
       case RouteKind::kOpenApi:
         SendJson(call, OpenApi());
@@ -283,12 +303,14 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
       case RouteKind::kMetrics: {
         HttpResponse response;
         response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-        response.body = metrics_.Render(options_.models);
+        response.body = metrics_.Render(models_.Loaded());
         AddCommonHeaders(call.context, {}, &response);
         call.context.on_end(200, "", {});
         call.context.writer->Send(std::move(response));
         return std::nullopt;
       }
+      case RouteKind::kAdminModels:
+        return HandleModels(request, key, call);
       default:
         return HandleKeys(request, key, call);
     }
@@ -306,7 +328,9 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
   reader.String("model", &name);
   if (route.api == ApiKind::kOllama && name.empty()) reader.String("name", &name);
   if (!reader.ok()) return reader.error();
-  call.context.model = FindModel(name);
+  auto model = models_.Find(name);
+  if (!model.ok()) return FromStatus(model.status());
+  call.context.model = *std::move(model);
   if (call.context.model == nullptr) {
     const std::string shown = name.substr(0, 128);
     ApiError error{404, "The model '" + shown + "' does not exist", "model", "model_not_found"};
@@ -338,9 +362,10 @@ bool Service::Drain(Clock::time_point deadline) {
     std::lock_guard lock(mutex_);
     draining_ = true;
   }
-  for (const auto& model : options_.models) model->engine().StopAccepting();
+  const auto models = models_.Everything();
+  for (const auto& model : models) model->engine().StopAccepting();
   bool idle = true;
-  for (const auto& model : options_.models) {
+  for (const auto& model : models) {
     if (!model->engine().WaitIdle(deadline)) idle = false;
   }
   return idle;

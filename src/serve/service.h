@@ -17,6 +17,7 @@
 #include "serve/keys.h"
 #include "serve/limits.h"
 #include "serve/metrics.h"
+#include "serve/model_set.h"
 #include "serve/served_model.h"
 #include "serve/static_file.h"
 
@@ -28,10 +29,15 @@ struct RequestContext;
 
 struct ServiceOptions {
   std::vector<std::shared_ptr<ServedModel>> models;  // the first is "default"
-  std::shared_ptr<KeyStore> keys;                    // null: no keys
-  bool strict = false;                               // unknown fields are errors
-  int num_workers = 2;        // threads that parse, render and tokenize requests
-  size_t max_backlog = 1024;  // requests waiting for a worker; more get 429
+  ModelSet::Options model_set;
+  std::vector<ModelSource> sources;  // how `models` were loaded, and more that load when asked for
+  /// Only requests whose Host is this machine are answered (no keys): a web page whose name was
+  /// made to point here must not reach the models.
+  bool loopback_hosts_only = false;
+  std::shared_ptr<KeyStore> keys;  // null: no keys
+  bool strict = false;             // unknown fields are errors
+  int num_workers = 2;             // threads that parse, render and tokenize requests
+  size_t max_backlog = 1024;       // requests waiting for a worker; more get 429
   std::string version;
   std::vector<StaticFile> files;
   /// One JSON object per finished request, from any thread; may be empty.
@@ -59,6 +65,7 @@ class Service {
   bool Drain(std::chrono::steady_clock::time_point deadline);
 
   const ServiceOptions& options() const { return options_; }
+  ModelSet& models() { return models_; }
   Metrics& metrics() { return metrics_; }
   /// The OpenAPI 3.1 description of every route, made from the tables that the routes use.
   Json OpenApi() const;
@@ -74,7 +81,7 @@ class Service {
   std::shared_ptr<void> OpenRequest();
   void Process(Job job);
   ApiStatus Authorize(const HttpRequest& request, std::optional<KeyInfo>* key);
-  std::shared_ptr<ServedModel> FindModel(const std::string& name) const;
+  bool AllowsHost(const HttpRequest& request);
   ApiStatus Dispatch(const Route& route, const HttpRequest& request,
                      const std::optional<KeyInfo>& key, RequestContext context);
 
@@ -84,12 +91,14 @@ class Service {
   void SendTags(Call& call);
   void SendMemory(Call& call);
   void SendStats(Call& call);
+  ApiStatus HandleModels(const HttpRequest& request, const std::optional<KeyInfo>& key, Call& call);
   ApiStatus HandleKeys(const HttpRequest& request, const std::optional<KeyInfo>& key, Call& call);
 
   ServiceOptions options_;
   Metrics metrics_;
   Limiter limiter_;
   EngineRoom engine_room_;
+  ModelSet models_;
 
   std::mutex mutex_;
   std::condition_variable wake_;

@@ -8,12 +8,30 @@
 namespace ink {
 namespace {
 
-Json ModelJson(const ServedModel& model) {
+bool Named(std::string_view name, std::string_view given) {
+  return given == name || (given.ends_with(":latest") && given.substr(0, given.size() - 7) == name);
+}
+
+std::string_view StateName(ModelState state) {
+  switch (state) {
+    case ModelState::kLoaded:
+      return "loaded";
+    case ModelState::kReleased:
+      return "released";
+    default:
+      return "draining";
+  }
+}
+
+Json ModelJson(const ModelView& view) {
   Json json;
-  json["id"] = model.name();
+  json["id"] = view.source.name;
   json["object"] = "model";
-  json["created"] = model.created();
+  json["created"] = view.model == nullptr ? 0 : view.model->created();
   json["owned_by"] = "inkstone";
+  json["state"] = StateName(view.state);
+  if (view.model == nullptr) return json;
+  const ServedModel& model = *view.model;
   json["max_model_len"] = model.context();
   json["architecture"] = model.info().architecture;
   json["chat_template"] = model.has_template();  // ours: whether it is made for conversations
@@ -49,6 +67,13 @@ Json KeyJson(const KeyInfo& info) {
   return json;
 }
 
+constexpr Field kModelFields[] = {
+    {"name", FieldUse::kHonoured, R"({"type":"string"})"},
+    {"path", FieldUse::kHonoured, R"({"type":"string"})"},
+    {"context", FieldUse::kHonoured, R"({"type":"integer","minimum":0})"},
+    {"sequences", FieldUse::kHonoured, R"({"type":"integer","minimum":0})"},
+};
+
 constexpr Field kKeyFields[] = {
     {"name", FieldUse::kHonoured, ""},
     {"models", FieldUse::kHonoured, ""},
@@ -66,17 +91,24 @@ constexpr Field kKeyFields[] = {
 
 void Service::SendModels(Call& call, std::string_view only) {
   if (!only.empty()) {
-    SendJson(call, ModelJson(*FindModel(std::string(only))));
+    for (const ModelView& view : models_.Views()) {
+      if (!Named(view.source.name, only)) continue;
+      SendJson(call, ModelJson(view));
+      return;
+    }
+    SendJson(call, ModelJson(models_.Views().at(0)));
     return;
   }
   Json list = Json::array();
-  for (const auto& model : options_.models) list.push_back(ModelJson(*model));
+  for (const ModelView& view : models_.Views()) {
+    if (view.state != ModelState::kDraining) list.push_back(ModelJson(view));
+  }
   SendJson(call, {{"object", "list"}, {"data", std::move(list)}});
 }
 
 void Service::SendTags(Call& call) {
   Json list = Json::array();
-  for (const auto& model : options_.models) {
+  for (const auto& model : models_.Loaded()) {
     const ModelInfo& info = model->info();
     Json item;
     item["name"] = model->name() + ":latest";
@@ -96,7 +128,7 @@ void Service::SendTags(Call& call) {
 }
 
 void Service::SendMemory(Call& call) {
-  const MemoryReport report = ReportMemory(options_.models);
+  const MemoryReport report = ReportMemory(models_.Loaded());
   Json entries;
   for (const auto& [name, bytes] : report.entries) entries[name] = bytes;
   Json body;
@@ -108,7 +140,7 @@ void Service::SendMemory(Call& call) {
 
 void Service::SendStats(Call& call) {
   Json models = Json::array();
-  for (const auto& model : options_.models) {
+  for (const auto& model : models_.Loaded()) {
     const EngineSnapshot s = model->engine().snapshot();
     Json item;
     item["model"] = model->name();
@@ -130,6 +162,56 @@ void Service::SendStats(Call& call) {
     models.push_back(std::move(item));
   }
   SendJson(call, {{"models", std::move(models)}});
+}
+
+ApiStatus Service::HandleModels(const HttpRequest& request, const std::optional<KeyInfo>& key,
+                                Call& call) {
+  if (key && !key->policy.admin) {
+    return ApiError{403, "an admin key is needed", "", "admin_only"};
+  }
+  if (request.method != "POST") {
+    Json data = Json::array();
+    for (const ModelView& view : models_.Views()) {
+      Json item = ModelJson(view);
+      item["path"] = view.source.path;
+      item["requests"] = view.requests;
+      data.push_back(std::move(item));
+    }
+    SendJson(call, {{"object", "list"}, {"data", std::move(data)}});
+    return std::nullopt;
+  }
+  // A form of some web page cannot send this type without asking first.
+  if (!key && !request.Header("content-type").starts_with("application/json")) {
+    return ApiError{415, "expected the content type application/json", "", "content_type"};
+  }
+  static constexpr std::string_view kBase = "/v1/admin/models";
+  const std::string_view action = std::string_view(request.path).substr(kBase.size());
+  if (action != "/load" && action != "/unload") {
+    return ApiError{404, "expected /v1/admin/models/load or /v1/admin/models/unload", "",
+                    "not_found"};
+  }
+  if (auto error = CheckFields(call.body, kModelFields, true, &call.warnings)) return error;
+  FieldReader reader(call.body);
+  ModelSource source;
+  reader.String("name", &source.name);
+  reader.String("path", &source.path);
+  reader.Integer("context", &source.context, 0);
+  reader.Integer("sequences", &source.sequences, 0, 4096);
+  if (reader.ok() && source.name.empty()) reader.Fail("name", "expected a name, got none");
+  if (!reader.ok()) return reader.error();
+  Status status;
+  if (action == "/unload") {
+    status = models_.Unload(source.name);
+  } else if (source.path.empty() && models_.Has(source.name)) {
+    status = models_.Find(source.name).status();  // wakes it
+  } else if (source.path.empty()) {
+    return BadRequest("'path': expected the file or folder of the model", "path");
+  } else {
+    status = models_.Load(source);
+  }
+  if (!status.ok()) return FromStatus(status);
+  SendJson(call, {{"name", source.name}, {"state", action == "/load" ? "loaded" : "unloaded"}});
+  return std::nullopt;
 }
 
 ApiStatus Service::HandleKeys(const HttpRequest& request, const std::optional<KeyInfo>& key,

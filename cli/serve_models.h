@@ -1,0 +1,36 @@
+// How `inkstone serve` loads models: the first at start, others when asked, all under one budget.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "loaded_model.h"
+#include "serve/model_set.h"
+
+namespace ink::cli {
+
+/// Thread-safe.
+class ServeLoader {
+ public:
+  struct Settings {
+    EngineFlags engine;  // of the first model; threads, cache type and budget are everybody's
+    std::string policy;
+    int max_waiting = 512;
+    int token_budget = 512;
+    std::string chat_template;  // source; replaces the first model's own
+    std::string first;          // its name
+  };
+  explicit ServeLoader(Settings settings) : settings_(std::move(settings)) {}
+
+  /// Errors: as loading, and kOutOfMemory where --memory does not hold it beside the others.
+  Result<std::shared_ptr<ServedModel>> Load(const ModelSource& source, bool progress);
+
+ private:
+  const Settings settings_;
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<LoadedModel>> loaded_;
+};
+
+}  // namespace ink::cli
