@@ -222,7 +222,10 @@ Result<std::shared_ptr<const CompiledConstraint>> ServedModel::Constraint(
     vocabulary = kept;
   }
   // Compiled outside the lock: a hard schema must not hold up the others.
-  INK_ASSIGN_OR_RETURN(auto compiled, CompiledConstraint::Compile(spec, {}, vocabulary));
+  ConstraintOptions options;
+  // A call is read by a program: room for indentation, not for a model that dwells on blanks.
+  if (with_marks) options.max_whitespace = 16;
+  INK_ASSIGN_OR_RETURN(auto compiled, CompiledConstraint::Compile(spec, options, vocabulary));
   std::lock_guard lock(mutex_);
   if (auto found = by_key_.find(key); found != by_key_.end()) return found->second->second;
   constraints_.emplace_front(key, compiled);
