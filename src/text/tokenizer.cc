@@ -63,7 +63,8 @@ class PipelineTokenizer : public Tokenizer {
         continue;
       }
       EncodeText(text.substr(piece.span.begin, piece.span.end - piece.span.begin),
-                 piece.span.begin == 0 && !options.continues, options.parse_special, cache ? &*cache : nullptr, &ids);
+                 piece.span.begin == 0 && !options.continues, options.parse_special,
+                 cache ? &*cache : nullptr, &ids);
     }
     if (options.add_special) ids.insert(ids.end(), spec_.suffix.begin(), spec_.suffix.end());
     return ids;

@@ -85,6 +85,7 @@ const tests = {
     const request = {
       model, messages, max_tokens: 300, seed: 8, tools: [weather],
       tool_choice: {type: 'function', function: {name: 'weather'}},
+      parallel_tool_calls: false,
     };
     const whole = await openai.chat.completions.create(request);
     const choice = whole.choices[0];
@@ -169,7 +170,8 @@ const tests = {
   },
   async 'anthropic: a tool, whole and streamed'() {
     const request = {
-      model, messages, max_tokens: 300, seed: 10, tool_choice: {type: 'tool', name: 'weather'},
+      model, messages, max_tokens: 300, seed: 10,
+      tool_choice: {type: 'tool', name: 'weather', disable_parallel_tool_use: true},
       tools: [{name: 'weather', input_schema: weather.function.parameters}],
     };
     const whole = await anthropic.messages.create(request);
