@@ -27,20 +27,13 @@ constexpr int64_t kPiecesPerThread = 4;
 // the lines would wait for the core's 50 miss buffers.
 constexpr int64_t kAheadSegments = 2;
 
-// Panels of one step. Measured for one row (GB/s of 28): integer formats one panel at a time 25 to
-// 29, two at a time 18, since the second stream starts anew every 2 to 4 KB; float formats need two
-// chains of fma to hide their latency (30 against 26).
+// Panels of one step. With up to 16 rows integer formats go panel by panel, one sequential stream
+// (two at a time read 18 GB/s of 28, one 25 to 29); with more, multiplications cost as much as the
+// stream, and they are fastest in the widest step. Float formats need two chains of fma to hide
+// their latency (30 against 26).
 int PanelsPerStep(const LinearKernels& kernels, const PanelFormat& format, int64_t num_rows) {
   if (format.code_bits == 0) return 2;
-  return num_rows <= kFewRows ? 1 : kernels.panels_per_step;
-}
-
-// Segment `segment` of panel `panel`, or what follows it in reading order; null past the end.
-const std::byte* SegmentAhead(const PackedMatrix& matrix, int64_t panel, int count, int64_t segment,
-                              int64_t num_segments, int64_t full_bytes) {
-  for (; segment >= num_segments; segment -= num_segments) panel += count;
-  if (panel * kPanelRows >= matrix.rows) return nullptr;
-  return matrix.data + panel * matrix.panel_bytes + segment * full_bytes;
+  return num_rows <= kernels.one_panel_rows ? 1 : kernels.panels_per_step;
 }
 
 // Asks for the segment that is unpacked next while this one is multiplied with many rows: left to
@@ -72,6 +65,10 @@ void RunPanels(const LinearKernels& kernels, const LinearParams& params,
   const int64_t full_bytes = SegmentBytes(format, kSegmentCols);
   const bool look_ahead = params.num_rows <= kFewRows;
   const float* bias = params.bias[weight];
+  const std::byte* end =
+      matrix.data + (matrix.rows + kPanelRows - 1) / kPanelRows * matrix.panel_bytes;
+  UnpackedPanel panels[kPanelsPerStep];
+  for (UnpackedPanel& panel : panels) panel.num_rows = params.num_rows;
   for (int64_t row0 = 0; row0 < params.num_rows; row0 += kRowBlock) {
     const int64_t num = std::min(kRowBlock, params.num_rows - row0);
     // Accumulators of panel p start at p * num * 16: steps follow each other, [row][panel][16].
@@ -81,16 +78,17 @@ void RunPanels(const LinearKernels& kernels, const LinearParams& params,
           static_cast<int>(std::min<int64_t>(kSegmentCols, params.cols - s * kSegmentCols));
       for (int64_t p0 = 0; p0 < group; p0 += step) {
         const int count = static_cast<int>(std::min<int64_t>(step, group - p0));
-        UnpackedPanel panels[kPanelsPerStep];
         for (int p = 0; p < count; ++p) {
-          const int64_t panel = first + p0 + p;
-          panels[p].num_rows = params.num_rows;
-          if (look_ahead) {
-            panels[p].ahead = SegmentAhead(matrix, panel, count, s + kAheadSegments,
-                                           workspace.num_segments, full_bytes);
+          const std::byte* segment =
+              matrix.data + (first + p0 + p) * matrix.panel_bytes + s * full_bytes;
+          // Segments and panels follow each other in memory; `step` panels are read side by side,
+          // and after their ends come the next `step`.
+          const std::byte* ahead = segment + kAheadSegments * full_bytes;
+          if (s + kAheadSegments >= workspace.num_segments) {
+            ahead += (step - 1) * matrix.panel_bytes;
           }
-          kernels.unpack(format, matrix.data + panel * matrix.panel_bytes + s * full_bytes, cols,
-                         scratch + p * kUnpackBytes, &panels[p]);
+          panels[p].ahead = look_ahead && ahead < end ? ahead : nullptr;
+          kernels.unpack(format, segment, cols, scratch + p * kUnpackBytes, &panels[p]);
         }
         if (!look_ahead) {
           const bool last = p0 + step >= group;

@@ -44,8 +44,11 @@ inline constexpr size_t kUnpackBytes = 256 * 16 * 4 + 3072;
 inline constexpr int kPanelsPerStep = 3;
 
 struct LinearKernels {
-  bool use_bfloat16;    // BF16 weights multiply bfloat16 activations
-  int panels_per_step;  // of integer formats with many rows; float formats take 2
+  bool use_bfloat16;  // BF16 weights multiply bfloat16 activations
+  // Integer formats are multiplied one panel at a time up to this many rows, else
+  // `panels_per_step` (float formats: always 2).
+  int64_t one_panel_rows;
+  int panels_per_step;
 
   /// Packs rows [row, row + tile) (tile = TileRows) of columns [256 * segment, +cols) of x into all
   /// forms that `workspace` has. `x` is the row's first column in the segment.

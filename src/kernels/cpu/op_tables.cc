@@ -20,8 +20,8 @@
 namespace ink {
 namespace {
 
-constexpr LinearKernels kAvx512Linear = {true, 3, avx512::PackTile, avx512::Unpack,
-                                         avx512::Accumulate};
+constexpr LinearKernels kAvx512Linear = {true,           avx512::kStreamRows, 3, avx512::PackTile,
+                                         avx512::Unpack, avx512::Accumulate};
 
 void Avx512Linear(const LinearParams& params, const KernelContext& context) noexcept {
   RunLinear(kAvx512Linear, params, context);
@@ -31,7 +31,8 @@ void Avx512Moe(const MoeExpertsParams& params, const KernelContext& context) noe
 }
 
 // Without vdpbf16ps, bfloat16 weights take float32 activations.
-constexpr LinearKernels kAvx2Linear = {false, 2, avx2::PackTile, avx2::Unpack, avx2::Accumulate};
+constexpr LinearKernels kAvx2Linear = {false,          kFewRows,     2,
+                                       avx2::PackTile, avx2::Unpack, avx2::Accumulate};
 
 void Avx2Linear(const LinearParams& params, const KernelContext& context) noexcept {
   RunLinear(kAvx2Linear, params, context);

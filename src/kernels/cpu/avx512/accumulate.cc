@@ -5,6 +5,8 @@
 // of 8 cycles of the load ports. A second set of accumulators (float, or int32 after the scales)
 // does not fit beside 16 and lives in L1, which costs: a store takes the place of two
 // multiplications.
+#include <algorithm>
+
 #include "kernels/cpu/avx512/linear.h"
 #include "kernels/cpu/avx512/simd.h"
 #include "kernels/cpu/avx512/tile_3x4.h"
@@ -367,9 +369,21 @@ void AccumulateThree(const PanelFormat& f, const UnpackedPanel* panels, int cols
   const void* all_sums =
       per32 && f.has_min ? static_cast<const void*>(packed.scaled_sums) : packed.negative_sums;
   const int32_t* all_pairs = f.groups == 8 ? packed.sum_pairs32 : packed.sum_pairs16;
+  // What the panels will want soon is asked for in even parts, before each half tile.
+  const int64_t bytes = SegmentBytes(f, cols);
+  const int64_t part = panels[0].ahead == nullptr ? 0 : (bytes * 3 / (num / 4 + 1) + 63) / 64 * 64;
+  int64_t asked = 0;
+  auto ask = [&] {
+    for (const int64_t end = std::min(asked + part, 3 * bytes); asked < end; asked += 64) {
+      const std::byte* from = panels[asked / bytes].ahead;
+      if (from != nullptr)
+        _mm_prefetch(reinterpret_cast<const char*>(from + asked % bytes), _MM_HINT_T0);
+    }
+  };
   for (int64_t row = row0; row < row0 + num;) {
     const int64_t at = segment * num_rows + row;
     const int64_t left = num_rows - row;
+    if (part > 0) ask();
     tile.q = packed.codes + at * kSegmentCols;
     tile.dx = packed.scales + at * num_scales;
     tile.sums = static_cast<const int32_t*>(all_sums) + at * num_sums;
@@ -382,6 +396,7 @@ void AccumulateThree(const PanelFormat& f, const UnpackedPanel* panels, int cols
       tile.sums = static_cast<const int32_t*>(tile.sums) + 4;
       tile.sum_pairs = per32 ? nullptr : all_pairs + at * num_pairs + 4;
       tile.y = acc + 4 * 3 * 16;
+      if (part > 0) ask();
       RunTile3x4<32>(f, tile);
       row += 8;
       acc += 8 * 3 * 16;

@@ -13,7 +13,7 @@ void Accumulate(const PanelFormat& format, const UnpackedPanel* panels, int num_
                 int64_t num, float* acc) noexcept;
 
 /// Up to this many rows are multiplied from the planes; beyond, unpacking pays.
-inline constexpr int64_t kStreamRows = 4;
+inline constexpr int64_t kStreamRows = 16;
 
 /// `Accumulate` for one panel whose codes are still in their planes (panel.codes is the segment).
 void Stream(const PanelFormat& format, const UnpackedPanel& panel, int cols,
