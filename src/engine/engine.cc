@@ -124,7 +124,35 @@ Result<std::unique_ptr<Engine>> Engine::Create(const Model& model, Device& devic
     }
   }
   INK_ASSIGN_OR_RETURN(engine->runner_, ModelRunner::Create(model, device, runner));
+  engine->adapters_ =
+      std::make_unique<AdapterSet>(model, device, runner.max_tokens, runner.max_logit_rows);
+  engine->runner_->set_linear_hook(engine->adapters_.get());
   return engine;
+}
+
+Result<AdapterSet::Plan> Engine::MakeAdapterPlan(const Model& model, Device& device,
+                                                 const EngineConfig& raw,
+                                                 std::span<const Adapter> adapters) {
+  EngineConfig config = Normalize(model, raw);
+  INK_RETURN_IF_ERROR(CheckConfig(config));
+  RunnerConfig runner = MakeRunnerConfig(model, config, MakeSchedulerConfig(model, config));
+  return AdapterSet::MakePlan(model, device, adapters, runner.max_tokens, runner.max_logit_rows);
+}
+
+Status Engine::AddAdapter(const std::string& name, const Adapter& adapter) {
+  return adapters_->Add(name, adapter);
+}
+
+Status Engine::RemoveAdapter(const std::string& name, bool drain) {
+  INK_RETURN_IF_ERROR(adapters_->Remove(name, drain));
+  std::erase_if(default_adapters_, [&](const AdapterUse& use) { return use.name == name; });
+  return OkStatus();
+}
+
+Status Engine::SetDefaultAdapters(std::vector<AdapterUse> uses) {
+  INK_RETURN_IF_ERROR(adapters_->Select(uses).status());
+  default_adapters_ = std::move(uses);
+  return OkStatus();
 }
 
 Result<RequestId> Engine::Submit(GenerationRequest spec) {
@@ -178,6 +206,8 @@ Result<RequestId> Engine::Submit(GenerationRequest spec) {
   request->id = next_request_++;
   request->timings.prompt_tokens = prompt;
   request->submitted = Clock::now();
+  INK_ASSIGN_OR_RETURN(request->adapters,
+                       adapters_->Select(spec.adapters ? *spec.adapters : default_adapters_));
   std::optional<Sampler> first;
   for (int c = 0; c < (spec.beam ? 1 : spec.num_choices); ++c) {
     INK_ASSIGN_OR_RETURN(Sampler sampler,
@@ -202,7 +232,7 @@ Result<RequestId> Engine::Submit(GenerationRequest spec) {
   sequence.key = spec.key;
   sequence.weight = spec.weight;
   if (spec.prompt_hidden) sequence.max_cached_tokens = 0;
-  sequence.scope = {config_.model_name, spec.adapter_name, spec.tenant,
+  sequence.scope = {config_.model_name, request->adapters.scope(), spec.tenant,
                     std::string(Info(config_.kv_types.k).name) + ":" +
                         std::string(Info(config_.kv_types.v).name)};
   INK_RETURN_IF_ERROR(scheduler_->Add(std::move(sequence)));
@@ -331,7 +361,7 @@ void Engine::RunStep(const SchedulerOutput& output) {
     for (int32_t g = 0; g < num_groups; ++g) {
       run[i].block_tables.push_back(scheduler_->block_table(scheduled.id, g));
     }
-    run[i].adapter = sequence.request->spec.adapter;
+    run[i].adapter = sequence.request->adapters.id();
     run[i].num_logits = scheduled.needs_logits ? scheduled.num_draft_tokens + 1 : 0;
     if (sequence.request->spec.prompt_logits &&
         scheduled.start < scheduler_->num_prompt_tokens(scheduled.id)) {

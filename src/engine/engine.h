@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/adapter_set.h"
 #include "engine/drafts.h"
 #include "engine/engine_view.h"
 #include "engine/generation.h"
@@ -63,6 +64,23 @@ class Engine {
   /// One scheduling step and forward pass. Returns whether work is left.
   bool Step();
   bool HasWork() const;
+
+  /// Adapters, added and removed while requests run (between steps, on the engine's thread). Read
+  /// one with ReadAdapter(path, model.adapter_target()); its host copy may go once it was added.
+  /// Cached prefixes never pass from one set of adapters and scales to another, nor to a later
+  /// adapter of the same name. Errors: AdapterSet::Add.
+  Status AddAdapter(const std::string& name, const Adapter& adapter);
+  /// Refused (kUnavailable) while requests use it, or with `drain` done when the last of them ends;
+  /// new ones that name it are refused from now on. Errors: AdapterSet::Remove.
+  Status RemoveAdapter(const std::string& name, bool drain = false);
+  std::vector<AdapterInfo> adapters() const { return adapters_->List(); }
+  /// What requests get that leave GenerationRequest::adapters absent. Errors: AdapterSet::Select.
+  Status SetDefaultAdapters(std::vector<AdapterUse> uses);
+
+  /// What adapters will add to MakePlan's sizes.
+  static Result<AdapterSet::Plan> MakeAdapterPlan(const Model& model, Device& device,
+                                                  const EngineConfig& config,
+                                                  std::span<const Adapter> adapters);
 
   /// Speculation for requests that allow it; null turns it off.
   void set_drafts(std::unique_ptr<DraftSource> drafts) { drafts_ = std::move(drafts); }
@@ -123,6 +141,8 @@ class Engine {
   std::shared_ptr<const Tokenizer> tokenizer_;
   EngineConfig config_;
   std::unique_ptr<Scheduler> scheduler_;
+  std::unique_ptr<AdapterSet> adapters_;  // outlives the requests, which hold leases
+  std::vector<AdapterUse> default_adapters_;
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<DraftSource> drafts_;
   SamplerScratch scratch_;

@@ -49,6 +49,7 @@ struct Engine::Sequence {
 struct Engine::Request {
   RequestId id = 0;
   GenerationRequest spec;
+  AdapterSet::Lease adapters;
   GenerationTimings timings;
   Clock::time_point submitted, scheduled, first_token;
   bool was_scheduled = false;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "engine/adapter_set.h"
 #include "sampling/beam_search.h"
 #include "sampling/constraint/gated.h"
 #include "sampling/params.h"
@@ -60,9 +61,10 @@ struct GenerationRequest {
   int32_t priority = 0;
   std::string key;  // fair share
   uint32_t weight = 1;
-  std::string tenant;    // scope of the prefix cache
-  int32_t adapter = -1;  // index into the engine's adapters
-  std::string adapter_name;
+  std::string tenant;  // scope of the prefix cache
+  /// Adapters of the engine by name, each with its scale, applied in this order; empty for the
+  /// model alone, absent for the engine's default ones.
+  std::optional<std::vector<AdapterUse>> adapters;
   /// Speculation: tokens that may be drafted per step; 0 turns it off for this request.
   int max_draft_tokens = 0;
   /// Receives the logits of prompt positions as they are computed (teacher forcing); positions

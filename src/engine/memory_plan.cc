@@ -40,13 +40,17 @@ std::string MemoryPlan::Arithmetic() const {
 }
 
 Result<MemoryPlan> PlanMemory(const Model& model, Device& device, const EngineConfig& config,
-                              int64_t vocabulary_bytes, int64_t program_bytes) {
+                              int64_t vocabulary_bytes, int64_t program_bytes,
+                              std::span<const Adapter> adapters) {
   MemoryPlan plan;
   INK_ASSIGN_OR_RETURN(ModelRunner::Plan runner, Engine::MakePlan(model, device, config));
-  plan[LedgerEntry::kWeights] = model.info().weight_bytes;
+  INK_ASSIGN_OR_RETURN(AdapterSet::Plan with_adapters,
+                       Engine::MakeAdapterPlan(model, device, config, adapters));
+  plan[LedgerEntry::kWeights] = model.info().weight_bytes + with_adapters.weights;
   plan[LedgerEntry::kKvCache] = runner.kv;
   plan[LedgerEntry::kActivations] =
-      runner.activations + static_cast<int64_t>(kKernelScratchBytes) * device.num_threads();
+      runner.activations + with_adapters.activations +
+      static_cast<int64_t>(kKernelScratchBytes) * device.num_threads();
   plan[LedgerEntry::kInputs] = runner.inputs + runner.logits_host;
   plan[LedgerEntry::kVocabulary] = vocabulary_bytes;
   plan[LedgerEntry::kProgram] = program_bytes;
@@ -55,6 +59,8 @@ Result<MemoryPlan> PlanMemory(const Model& model, Device& device, const EngineCo
   plan[LedgerEntry::kLoadScratch] =
       std::max<int64_t>(0, std::min<int64_t>(kLoadScratchBytes, model.info().weight_bytes) -
                                plan[LedgerEntry::kActivations] - plan[LedgerEntry::kKvCache]);
+  // The adapters' host copies, until they are on the device.
+  for (const Adapter& adapter : adapters) plan[LedgerEntry::kLoadScratch] += adapter.bytes();
   plan[LedgerEntry::kReserve] = kReserveBytes;
   return plan;
 }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "base/status.h"
@@ -20,10 +21,12 @@ struct MemoryPlan {
   std::string Arithmetic() const;
 };
 
+/// `adapters` are those that the engine will be given before its first request.
 /// `model` may be loaded with plan_only. `vocabulary_bytes` and `program_bytes` are measured by the
 /// caller (the tokenizer's own count; the process before it loads anything).
 Result<MemoryPlan> PlanMemory(const Model& model, Device& device, const EngineConfig& config,
-                              int64_t vocabulary_bytes, int64_t program_bytes);
+                              int64_t vocabulary_bytes, int64_t program_bytes,
+                              std::span<const Adapter> adapters = {});
 
 /// kOutOfMemory with the arithmetic when the plan exceeds `budget` bytes (0: no budget).
 Status CheckBudget(const MemoryPlan& plan, uint64_t budget);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/recorder.h"
+
 namespace ink {
 namespace {
 
@@ -152,6 +154,16 @@ void ModelRunner::Run(std::span<const RunSequence> sequences, const LogitsFn& lo
   ForwardBatch batch = FillBatch(sequences);
   Arena arena(arena_buffer_.data(), arena_buffer_.size());
   ExecContext context{device_, arena, nullptr, hook_};
+  if (hook_ != nullptr) {
+    hook_rows_.clear();
+    int64_t first = 0;
+    for (const RunSequence& sequence : sequences) {
+      const auto count = static_cast<int64_t>(sequence.tokens.size());
+      hook_rows_.push_back({first, count, sequence.adapter});
+      first += count;
+    }
+    hook_->SetRows(hook_rows_);
+  }
   Tensor hidden = model_.Forward(context, batch, storage_.view());
 
   struct Row {
@@ -175,6 +187,14 @@ void ModelRunner::Run(std::span<const RunSequence> sequences, const LogitsFn& lo
     for (size_t i = 0; i < count; ++i) indices.push_back(rows[first + i].token);
     std::byte* device_rows = input_buffer_.data() + layout_.rows;
     device_.CopyToDevice(device_rows, indices.data(), count * 4);
+    if (hook_ != nullptr) {
+      hook_rows_.clear();
+      for (size_t i = 0; i < count; ++i) {
+        const int32_t adapter = sequences[rows[first + i].sequence].adapter;
+        hook_rows_.push_back({static_cast<int64_t>(i), 1, adapter});
+      }
+      hook_->SetRows(hook_rows_);
+    }
     ArenaScope scope(context);
     Tensor out = model_.Logits(context, hidden, reinterpret_cast<const int32_t*>(device_rows),
                                static_cast<int64_t>(count));

@@ -11,6 +11,7 @@
 #include "engine/kv_storage.h"
 #include "model/model.h"
 #include "ops/exec_context.h"
+#include "ops/recorder.h"
 
 namespace ink {
 
@@ -32,7 +33,7 @@ struct RunSequence {
   /// The last `num_logits` tokens' logits are wanted.
   int64_t num_logits = 0;
   MaskKind mask = MaskKind::kCausal;
-  int32_t adapter = -1;
+  int32_t adapter = -1;       // a number that the linear hook knows
   bool wants_hidden = false;  // its tokens' hidden states are handed out
 };
 
@@ -94,6 +95,7 @@ class ModelRunner {
   std::vector<float> host_logits_;
   std::vector<float> host_hidden_;  // of one sequence of a step; empty until asked for
   LinearHook* hook_ = nullptr;
+  std::vector<SequenceRows> hook_rows_;
 };
 
 }  // namespace ink

@@ -127,6 +127,20 @@ struct SoftcapParams {
   float cap = 0;
 };
 
+/// What an adapter adds to a linear's result, in place: y += scale * delta, or with a gain per
+/// column (DoRA) y = gain * ((y - bias) + scale * delta) + bias. Each operation is rounded by
+/// itself.
+struct AdaptParams {
+  float* y = nullptr;            // [num_rows, dim], row stride y_stride
+  const float* delta = nullptr;  // [num_rows, dim]
+  const float* gain = nullptr;   // [dim] or null
+  const float* bias = nullptr;   // [dim] or null; unused without gain
+  int64_t num_rows = 0;
+  int64_t dim = 0;
+  int64_t y_stride = 0;
+  float scale = 1.0f;
+};
+
 enum class Activation : int32_t { kSilu, kGeluTanh };
 
 /// out = activation(gate) * up.

@@ -19,6 +19,7 @@ struct OpTable {
   void (*rms_norm)(const RmsNormParams&, const KernelContext&) noexcept;
   void (*add)(const AddParams&, const KernelContext&) noexcept;
   void (*scale)(const ScaleParams&, const KernelContext&) noexcept;
+  void (*adapt)(const AdaptParams&, const KernelContext&) noexcept;
   void (*softcap)(const SoftcapParams&, const KernelContext&) noexcept;
   void (*glu)(const GluParams&, const KernelContext&) noexcept;
   void (*rope)(const RopeParams&, const KernelContext&) noexcept;

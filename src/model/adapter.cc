@@ -66,6 +66,10 @@ Result<AdapterTarget> AdapterTargetOf(const WeightSource& source) {
     auto tensor = source.Matrix(matrix.tied ? "token_embd.weight" : name);
     // Vectors (norms) and types that no weight has are nothing an adapter can change.
     if (!tensor.ok() || tensor->rows <= 1) continue;
+    // A source may hold a decoded copy until the tensor's pages are dropped.
+    if (name.find("ffn_gate_inp") != std::string::npos) {
+      source.DropPages(*tensor, 0, 0, tensor->rows);
+    }
     matrix.rows = tensor->rows;
     matrix.cols = tensor->cols;
     matrix.experts = tensor->num_experts() > 1;

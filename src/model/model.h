@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "model/adapter.h"
 #include "model/forward_batch.h"
 #include "model/weight_source.h"
 #include "ops/exec_context.h"
@@ -60,11 +61,14 @@ class Model {
     std::vector<VectorWeight*> vectors;
   };
   const Parameters& parameters() const { return parameters_; }
+  /// What ReadAdapter checks an adapter against.
+  const AdapterTarget& adapter_target() const { return adapter_target_; }
 
  protected:
   friend class ModelLoader;
   ModelInfo info_;
   Parameters parameters_;
+  AdapterTarget adapter_target_;
   std::vector<Buffer> buffers_;
 };
 

@@ -134,6 +134,7 @@ void ModelLoader::Pack(const PendingMatrix& pending, std::byte* base, int64_t to
 
 Status ModelLoader::Load(Model* model) {
   ModelInfo& info = model->info_;
+  INK_ASSIGN_OR_RETURN(model->adapter_target_, AdapterTargetOf(source_));
   info.weight_bytes = bytes_;
   info.num_parameters = 0;
   for (const PendingMatrix& m : matrices_) {

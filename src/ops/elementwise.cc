@@ -48,4 +48,19 @@ Tensor Glu(ExecContext& context, Tensor gate, Tensor up, Activation activation) 
   return y;
 }
 
+void Adapt(ExecContext& context, Tensor y, const float* delta, float scale, const float* gain,
+           const VectorWeight* bias) {
+  INK_CHECK(context.recorder == nullptr);
+  AdaptParams params;
+  params.y = y.data;
+  params.delta = delta;
+  params.gain = gain;
+  params.bias = bias != nullptr ? bias->data : nullptr;
+  params.num_rows = y.rows;
+  params.dim = y.cols;
+  params.y_stride = y.stride;
+  params.scale = scale;
+  context.Launch(context.device.ops().adapt, params);
+}
+
 }  // namespace ink

@@ -14,7 +14,7 @@ struct ExecContext {
   Device& device;
   Arena& arena;
   Recorder* recorder = nullptr;
-  LinearHook* linear_hook = nullptr;  // low-rank adapters
+  LinearHook* linear_hook = nullptr;  // adapters, calibration
 
   /// A float32 [rows, cols] result: from the recorder's arena when there is a recorder, so that it
   /// lives until backward. Contents are undefined.

@@ -35,7 +35,9 @@ void Linear(ExecContext& context, Tensor x, std::initializer_list<LinearTerm> te
       context.recorder->Record(LinearRecord{x, term.weight, term.bias, *term.y});
     }
     if (context.linear_hook != nullptr) {
-      context.linear_hook->AfterLinear(context, *term.weight, x, *term.y);
+      const VectorWeight* bias =
+          term.bias != nullptr && term.bias->data != nullptr ? term.bias : nullptr;
+      context.linear_hook->AfterLinear(context, *term.weight, bias, x, *term.y);
     }
   }
 }

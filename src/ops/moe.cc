@@ -38,6 +38,9 @@ Tensor MixtureOfExperts(ExecContext& context, Tensor x, Tensor router_logits, co
   params.activation = spec.activation;
   params.workspace = context.Scratch(MoeWorkspaceBytes(params));
   context.Launch(context.device.ops().moe_experts, params);
+  if (context.linear_hook != nullptr) {
+    context.linear_hook->AfterExperts(context, params, gate, up, down);
+  }
   return y;
 }
 

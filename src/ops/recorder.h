@@ -92,12 +92,27 @@ class Recorder {
   virtual void EndLayer(int layer, Tensor output) = 0;
 };
 
-/// Adds to a linear's result: y += scale * B (A x) for the rows that use an adapter.
+/// Rows [first_row, first_row + num_rows) of a batch's activations belong to one sequence.
+struct SequenceRows {
+  int64_t first_row = 0;
+  int64_t num_rows = 0;
+  int32_t adapter = -1;  // RunSequence::adapter
+};
+
+/// Sees every linear after it was launched: adapters add to its result, calibration looks at its
+/// input.
 class LinearHook {
  public:
   virtual ~LinearHook() = default;
-  virtual void AfterLinear(struct ExecContext& context, const Weight& weight, Tensor x,
-                           Tensor y) = 0;
+  /// Whose the rows of the linears that follow are; called before the layers and before each pass
+  /// of the vocabulary projection. Rows that no entry names belong to nobody.
+  virtual void SetRows(std::span<const SequenceRows> rows) {}
+  /// `bias` (or null) is part of y already.
+  virtual void AfterLinear(struct ExecContext& context, const Weight& weight,
+                           const VectorWeight* bias, Tensor x, Tensor y) = 0;
+  /// A mixture of experts, which is one op: params.x, experts and weights are what it read.
+  virtual void AfterExperts(struct ExecContext& context, const MoeExpertsParams& params,
+                            const Weight& gate, const Weight& up, const Weight& down) {}
 };
 
 }  // namespace ink

@@ -7,6 +7,7 @@
 
 #include "kernel_context.h"
 #include "kernels/cpu/reference/vec_math.h"
+#include "kernels/op_table.h"
 
 namespace ink::test {
 namespace {
@@ -80,6 +81,38 @@ TEST(Elementwise, AddAndScale) {
         ASSERT_EQ(scaled[i], a[i] * 0.37f) << isa.name;
       }
       EXPECT_EQ(sum[count], -77.0f);
+    }
+  }
+}
+
+TEST(Elementwise, Adapt) {
+  Context three(3);
+  std::mt19937 random(4);
+  const int64_t rows = 5, dim = 37, stride = 40;
+  const std::vector<float> y = RandomFloats(random, rows * stride);
+  const std::vector<float> delta = RandomFloats(random, rows * dim);
+  const std::vector<float> gain = RandomFloats(random, dim);
+  const std::vector<float> bias = RandomFloats(random, dim);
+  for (const OpTable* table : CpuOpTables()) {
+    for (int kind = 0; kind < 3; ++kind) {
+      std::vector<float> out = y;
+      AdaptParams params{out.data(), delta.data(), nullptr, nullptr, rows, dim, stride, 0.3f};
+      if (kind > 0) params.gain = gain.data();
+      if (kind > 1) params.bias = bias.data();
+      table->adapt(params, three);
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t c = 0; c < stride; ++c) {
+          const double before = y[r * stride + c];
+          double want = before;
+          if (c < dim) {
+            const double change = 0.3 * delta[r * dim + c];
+            if (kind == 0) want = before + change;
+            if (kind == 1) want = gain[c] * (before + change);
+            if (kind == 2) want = gain[c] * (before - bias[c] + change) + bias[c];
+          }
+          ASSERT_NEAR(out[r * stride + c], want, 1e-5) << table->name << " " << kind;
+        }
+      }
     }
   }
 }

@@ -11,11 +11,13 @@
 
 #include "formats/safetensors_writer.h"
 #include "model/weight_source.h"
+#include "support/random_adapter.h"
 #include "tiny_models.h"
 
 namespace ink {
 namespace {
 
+using testing_support::RandomAdapter;
 using testing_support::TinyModel;
 using testing_support::TinyModels;
 using testing_support::WriteTinyModel;
@@ -74,38 +76,6 @@ class AdapterFileTest : public ::testing::Test {
 
   std::filesystem::path folder_;
 };
-
-// An adapter of every matrix that can have one, ranks and alphas unlike.
-Adapter RandomAdapter(const AdapterTarget& target, bool rank_stabilized, bool dora) {
-  Adapter adapter;
-  adapter.path = "random";
-  adapter.base_model = "someone/base";
-  adapter.rank_stabilized = rank_stabilized;
-  adapter.rank = 4;
-  adapter.alpha = 12;
-  Rng rng(5);
-  int64_t n = 0;
-  for (const AdapterTarget::Matrix& matrix : target.matrices) {
-    if (matrix.experts) continue;
-    Adapter::Matrix m;
-    m.name = matrix.name;
-    m.in = matrix.cols;
-    m.out = matrix.rows;
-    m.rank = n % 5 == 3 ? 2 : 4;
-    m.alpha = n % 7 == 4 ? 3.5f : 12.0f;
-    ++n;
-    m.a.resize(static_cast<size_t>(m.rank * m.in));
-    m.b.resize(static_cast<size_t>(m.rank * m.out));
-    for (float& x : m.a) x = rng.Normal();
-    for (float& x : m.b) x = rng.Normal();
-    if (dora) {
-      m.magnitude.resize(static_cast<size_t>(m.out));
-      for (float& x : m.magnitude) x = 1 + static_cast<float>(rng.Uniform());
-    }
-    adapter.matrices.push_back(std::move(m));
-  }
-  return adapter;
-}
 
 // The same change of weights: A equal, scale * B equal up to rounding, magnitude equal.
 void ExpectSame(const Adapter& a, const Adapter& b, float tolerance) {

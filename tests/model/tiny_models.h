@@ -23,6 +23,7 @@ struct TinyModel {
   bool experts = false;
   bool rope_freqs = false;
   bool long_rope = false;
+  float size = 1.0f;  // of the values of matrices
 };
 
 inline std::vector<TinyModel> TinyModels() {
@@ -152,7 +153,7 @@ inline void WriteTinyModel(const TinyModel& model, const std::string& path) {
     const DType type = t.f32 ? DType::kF32 : model.type;
     std::vector<float> values(static_cast<size_t>(count));
     for (float& value : values) {
-      value = rng.Normal();
+      value = model.size * rng.Normal();
       if (t.f32 && t.dims.size() == 1) value = 0.01f + 3 * static_cast<float>(rng.Uniform());
     }
     std::vector<std::byte> bytes(static_cast<size_t>(RowBytes(type, count)));

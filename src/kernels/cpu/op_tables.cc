@@ -6,6 +6,7 @@
 #include <cpuid.h>
 #endif
 
+#include "kernels/cpu/adapt.h"
 #include "kernels/cpu/avx2/kernels_attn.h"
 #include "kernels/cpu/avx2/linear.h"
 #include "kernels/cpu/avx512/kernels_attn.h"
@@ -54,6 +55,7 @@ constexpr OpTable kAvx512 = {
     .rms_norm = avx512::RmsNorm,
     .add = avx512::Add,
     .scale = avx512::Scale,
+    .adapt = cpu::Adapt,
     .softcap = avx512::Softcap,
     .glu = avx512::Glu,
     .rope = avx512::Rope,
@@ -72,6 +74,7 @@ constexpr OpTable kAvx2 = {
     .rms_norm = avx2::RmsNorm,
     .add = avx2::Add,
     .scale = avx2::Scale,
+    .adapt = cpu::Adapt,
     .softcap = avx2::Softcap,
     .glu = avx2::Glu,
     .rope = avx2::Rope,
@@ -90,6 +93,7 @@ constexpr OpTable kReference = {
     .rms_norm = reference::RmsNorm,
     .add = reference::Add,
     .scale = reference::Scale,
+    .adapt = cpu::Adapt,
     .softcap = reference::Softcap,
     .glu = reference::Glu,
     .rope = reference::Rope,

@@ -78,6 +78,15 @@ void Add(const AddParams& p, const KernelContext&) noexcept {
 void Scale(const ScaleParams& p, const KernelContext&) noexcept {
   Each(p.count, [=] __device__(int64_t i) { p.out[i] = p.x[i] * p.scale; });
 }
+void Adapt(const AdaptParams& p, const KernelContext&) noexcept {
+  Each(p.num_rows * p.dim, [=] __device__(int64_t i) {
+    const int64_t c = i % p.dim;
+    float* y = p.y + i / p.dim * p.y_stride + c;
+    const float change = p.scale * p.delta[i];
+    const float bias = p.bias == nullptr ? 0.0f : p.bias[c];
+    *y = p.gain == nullptr ? *y + change : p.gain[c] * ((*y - bias) + change) + bias;
+  });
+}
 void Softcap(const SoftcapParams& p, const KernelContext&) noexcept {
   Each(p.count, [=] __device__(int64_t i) { p.out[i] = p.cap * tanhf(p.x[i] / p.cap); });
 }
@@ -332,6 +341,7 @@ const OpTable kOpTable = {
     .rms_norm = RmsNorm,
     .add = Add,
     .scale = Scale,
+    .adapt = Adapt,
     .softcap = Softcap,
     .glu = Glu,
     .rope = Rope,
