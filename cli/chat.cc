@@ -89,6 +89,7 @@ Status Chat(const Options& o) {
   INK_RETURN_IF_ERROR(CheckMemory(loaded, config, o.engine.memory));
   INK_ASSIGN_OR_RETURN(auto engine,
                        Engine::Create(*loaded.model, *loaded.device, loaded.tokenizer, config));
+  INK_RETURN_IF_ERROR(UseAdapters(loaded, *engine));
   const bool terminal = isatty(STDIN_FILENO) == 1;
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   if (!o.system.empty()) messages.push_back({{"role", "system"}, {"content", o.system}});
@@ -121,6 +122,7 @@ Status Chat(const Options& o) {
 CommandBody RegisterChat(CLI::App& app) {
   auto o = std::make_shared<Options>();
   AddEngineFlags(app, o->engine);
+  AddAdapterFlag(app, o->engine);
   app.add_option("-n,--tokens", o->tokens, "tokens per answer at most")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
   app.add_option("--system", o->system, "system message");

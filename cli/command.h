@@ -33,6 +33,8 @@ using RegisterFunction = CommandBody (*)(CLI::App& app);
 // One declaration per command, in the order of main.cc's table.
 CommandBody RegisterConvert(CLI::App& app);
 CommandBody RegisterQuantize(CLI::App& app);
+CommandBody RegisterMerge(CLI::App& app);
+CommandBody RegisterImatrix(CLI::App& app);
 CommandBody RegisterRun(CLI::App& app);
 CommandBody RegisterChat(CLI::App& app);
 CommandBody RegisterLogits(CLI::App& app);

@@ -153,6 +153,13 @@ void AddEngineFlags(CLI::App& app, EngineFlags& flags) {
       "hard cap on memory in bytes, e.g. 6GiB (default: none)");
 }
 
+void AddAdapterFlag(CLI::App& app, EngineFlags& flags) {
+  app.add_option("--adapter", flags.adapters,
+                 "low-rank adapter, FILE or FILE:SCALE: a PEFT folder or a GGUF file; may be "
+                 "repeated, all apply in this order")
+      ->allow_extra_args(false);
+}
+
 ProgressBar::ProgressBar(std::string label, uint64_t total)
     : label_(std::move(label)),
       total_(total),

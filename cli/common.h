@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/status.h"
 
@@ -48,14 +49,17 @@ std::string RequestedIsa();
 /// The flags that plan, run, bench, serve and others read alike; values as given, checked by the
 /// engine's configuration.
 struct EngineFlags {
-  std::string model;       // empty: the embedded default model
-  int threads = 0;         // 0: one per core
-  int64_t context = 0;     // 0: the model's own
-  int64_t sequences = 0;   // 0: the command's default
-  std::string cache_type;  // empty: f16
-  uint64_t memory = 0;     // bytes, 0: no cap
+  std::string model;                  // empty: the embedded default model
+  int threads = 0;                    // 0: one per core
+  int64_t context = 0;                // 0: the model's own
+  int64_t sequences = 0;              // 0: the command's default
+  std::string cache_type;             // empty: f16
+  uint64_t memory = 0;                // bytes, 0: no cap
+  std::vector<std::string> adapters;  // FILE[:scale], in order; see AddAdapterFlag
 };
 void AddEngineFlags(CLI::App& app, EngineFlags& flags);
+/// --adapter, for the commands that run the model.
+void AddAdapterFlag(CLI::App& app, EngineFlags& flags);
 
 /// A progress bar on stderr for work that takes over a second: nothing is drawn before that, in a
 /// pipe, or after Finish. Not thread-safe.

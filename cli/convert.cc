@@ -1,6 +1,5 @@
 // inkstone convert: a model from a GGUF file to a Hugging Face folder and back.
 #include <CLI/CLI.hpp>
-#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -10,8 +9,9 @@
 #include "command.h"
 #include "common.h"
 #include "formats/gguf.h"
+#include "gguf_input.h"
+#include "interrupt.h"
 #include "model/hf_convert.h"
-#include "model/hf_model.h"
 #include "text/gguf_vocab.h"
 #include "text/tokenizer_json.h"
 
@@ -27,20 +27,6 @@ struct Options {
   std::string out;
   std::string type = "f32";
   std::string shard;
-};
-
-// Ctrl-C stops between two chunks, so that no temporary file stays behind.
-volatile std::sig_atomic_t g_interrupted = 0;
-
-class InterruptGuard {
- public:
-  InterruptGuard() : previous_(std::signal(SIGINT, [](int) { g_interrupted = 1; })) {}
-  ~InterruptGuard() { std::signal(SIGINT, previous_); }
-  InterruptGuard(const InterruptGuard&) = delete;
-  InterruptGuard& operator=(const InterruptGuard&) = delete;
-
- private:
-  void (*previous_)(int);
 };
 
 void Warn(const std::vector<std::string>& warnings) {
@@ -69,40 +55,12 @@ Status ToFolder(const Options& options, const ConvertOptions& request) {
   return status;
 }
 
-// GGUF readers want a token for each row of the embedding; Hugging Face models round the rows up.
-Status PadVocabulary(const std::string& folder, uint32_t rows, TokenizerSpec* spec) {
-  if (spec->tokens.size() > rows) {
-    return Corrupt(folder + ": tokenizer.json: expected at most " + std::to_string(rows) +
-                   " tokens, the rows of the embedding, found " +
-                   std::to_string(spec->tokens.size()));
-  }
-  while (spec->tokens.size() < rows) {
-    spec->tokens.push_back({.text = "[PAD" + std::to_string(spec->tokens.size()) + "]",
-                            .type = TokenType::kUnused,
-                            .in_model = false});
-  }
-  return ValidateSpec(*spec);
-}
-
 Status ToFile(const Options& options, const ConvertOptions& request) {
   if (std::filesystem::is_directory(options.out)) {
     return InvalidArgument(options.out + ": expected the name of a GGUF file, it is a folder");
   }
-  INK_ASSIGN_OR_RETURN(HfModel in, HfModel::Open(options.in));
-  std::vector<std::string> warnings = in.config().warnings;
-  Metadata vocabulary(options.in);
-  if (!in.config().metadata.Has("general.name")) {
-    const std::filesystem::path folder = std::filesystem::weakly_canonical(options.in);
-    vocabulary.SetString("general.name", folder.filename().string());
-  }
-  if (std::filesystem::exists(std::filesystem::path(options.in) / "tokenizer.json")) {
-    INK_ASSIGN_OR_RETURN(TokenizerSpec spec, SpecFromFolder(options.in));
-    INK_RETURN_IF_ERROR(PadVocabulary(options.in, in.config().vocab_size, &spec));
-    INK_RETURN_IF_ERROR(SpecToGguf(spec, vocabulary, &warnings));
-  } else {
-    warnings.push_back(options.in + ": no tokenizer.json, so the file gets no vocabulary");
-  }
-  const Status status = ConvertHfToGguf(in, vocabulary, options.out, request);
+  std::vector<std::string> warnings;
+  const Status status = ConvertFolder(options.in, options.out, request, &warnings);
   Warn(warnings);
   return status;
 }
@@ -126,10 +84,10 @@ Status Convert(const Options& options) {
   }
   const InterruptGuard guard;
   std::unique_ptr<ProgressBar> bar;
-  request.progress = [&bar](uint64_t done, uint64_t total) {
+  request.progress = [&](uint64_t done, uint64_t total) {
     if (bar == nullptr) bar = std::make_unique<ProgressBar>("convert", total);
     bar->Update(done);
-    return g_interrupted == 0;
+    return !guard.interrupted();
   };
   return from_folder ? ToFile(options, request) : ToFolder(options, request);
 }

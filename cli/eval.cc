@@ -129,6 +129,7 @@ Status Evaluate(const Options& o) {
   INK_RETURN_IF_ERROR(CheckMemory(loaded, config, flags.memory));
   INK_ASSIGN_OR_RETURN(auto engine,
                        Engine::Create(*loaded.model, *loaded.device, loaded.tokenizer, config));
+  INK_RETURN_IF_ERROR(UseAdapters(loaded, *engine));
   LabelScoringOptions options;
   options.normalize_length = o.normalize;
   ProgressBar bar("eval", prompts.size());
@@ -160,6 +161,7 @@ Status Evaluate(const Options& o) {
 CommandBody RegisterEval(CLI::App& app) {
   auto o = std::make_shared<Options>();
   AddEngineFlags(app, o->engine);
+  AddAdapterFlag(app, o->engine);
   app.add_option("--jsonl", o->jsonl,
                  "lines of {\"text\", \"label\"} or {\"prompt\", \"completion\"}; - for stdin")
       ->required();

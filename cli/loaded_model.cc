@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "default_model.h"
+#include "engine/adapter_spec.h"
 #include "formats/gguf.h"
 #include "text/gguf_vocab.h"
 #include "text/tokenizer_json.h"
@@ -61,6 +62,12 @@ Result<LoadedModel> LoadForCommand(const EngineFlags& flags, const ModelLoadFlag
   }
   INK_ASSIGN_OR_RETURN(out.model, LoadModel(*out.source, *out.device, options));
   if (bar != nullptr) bar->Finish();
+  for (const std::string& text : flags.adapters) {
+    INK_ASSIGN_OR_RETURN(const AdapterSpec spec, ParseAdapterSpec(text));
+    INK_ASSIGN_OR_RETURN(Adapter adapter, ReadAdapter(spec.path, out.model->adapter_target()));
+    out.adapters.push_back(std::move(adapter));
+    out.adapter_uses.push_back({spec.path, spec.scale});
+  }
   out.load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return out;
 }
@@ -77,9 +84,19 @@ Result<EngineConfig> EngineConfigFrom(const EngineFlags& flags, const Model& mod
 Status CheckMemory(const LoadedModel& loaded, const EngineConfig& config, uint64_t budget) {
   const int64_t vocabulary =
       loaded.tokenizer != nullptr ? static_cast<int64_t>(loaded.tokenizer->memory_bytes()) : 0;
-  INK_ASSIGN_OR_RETURN(MemoryPlan plan, PlanMemory(*loaded.model, *loaded.device, config,
-                                                   vocabulary, loaded.program_bytes));
+  INK_ASSIGN_OR_RETURN(MemoryPlan plan,
+                       PlanMemory(*loaded.model, *loaded.device, config, vocabulary,
+                                  loaded.program_bytes, loaded.adapters));
   return CheckBudget(plan, budget);
+}
+
+Status UseAdapters(LoadedModel& loaded, Engine& engine) {
+  for (size_t i = 0; i < loaded.adapters.size(); ++i) {
+    INK_RETURN_IF_ERROR(engine.AddAdapter(loaded.adapter_uses[i].name, loaded.adapters[i]));
+    loaded.adapters[i] = {};
+  }
+  loaded.adapters.clear();
+  return engine.SetDefaultAdapters(loaded.adapter_uses);
 }
 
 }  // namespace ink::cli

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "common.h"
@@ -25,6 +26,9 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::string name;  // path, or kEmbeddedModel
+  // Of --adapter, until UseAdapters gave them to the engine.
+  std::vector<Adapter> adapters;
+  std::vector<AdapterUse> adapter_uses;  // by path
   int64_t program_bytes = 0;
   double load_s = 0;
 };
@@ -36,7 +40,8 @@ struct ModelLoadFlags {
   int64_t context = 0;  // chooses long-rope factors
 };
 
-/// Opens device, weights and vocabulary; without a model path, the embedded default model.
+/// Opens device, weights, adapters and vocabulary; without a model path, the embedded default
+/// model.
 Result<LoadedModel> LoadForCommand(const EngineFlags& flags, const ModelLoadFlags& load);
 
 /// The vocabulary alone, from a GGUF file (a vocabulary-only one too) or a Hugging Face folder.
@@ -48,5 +53,8 @@ Result<EngineConfig> EngineConfigFrom(const EngineFlags& flags, const Model& mod
 
 /// Fits the plan to --memory (when given) or fails with the arithmetic.
 Status CheckMemory(const LoadedModel& loaded, const EngineConfig& config, uint64_t budget);
+
+/// Gives the adapters to the engine, as the default of its requests, and frees the host copies.
+Status UseAdapters(LoadedModel& loaded, Engine& engine);
 
 }  // namespace ink::cli

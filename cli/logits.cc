@@ -82,6 +82,7 @@ Status Logits(const Options& o) {
   }
   INK_RETURN_IF_ERROR(CheckMemory(loaded, config, o.engine.memory));
   INK_ASSIGN_OR_RETURN(auto engine, Engine::Create(*loaded.model, *loaded.device, nullptr, config));
+  INK_RETURN_IF_ERROR(UseAdapters(loaded, *engine));
   INK_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(o.out));
   Status failure;
   int64_t next = 0;  // first position not yet written
@@ -120,6 +121,7 @@ Status Logits(const Options& o) {
 CommandBody RegisterLogits(CLI::App& app) {
   auto o = std::make_shared<Options>();
   AddEngineFlags(app, o->engine);
+  AddAdapterFlag(app, o->engine);
   app.add_option("--ids", o->ids, "file of white-space separated token ids; - for stdin")
       ->required();
   app.add_option("--out", o->out, "raw little-endian float32 [n_tokens, n_vocab]")->required();

@@ -25,6 +25,8 @@ const std::vector<Command>& Commands() {
       // {name, one line for --help, registering function}
       {"convert", "GGUF file to Hugging Face folder and back", RegisterConvert},
       {"quantize", "write a model in other tensor types", RegisterQuantize},
+      {"merge", "fold adapters into a model", RegisterMerge},
+      {"imatrix", "how much each input of each matrix matters, for quantize", RegisterImatrix},
       {"run", "continue a text", RegisterRun},
       {"chat", "a conversation, with the model's chat template", RegisterChat},
       {"tokenize", "texts to token ids", RegisterTokenize},

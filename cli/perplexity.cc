@@ -33,6 +33,7 @@ Status Measure(const Options& o) {
   INK_RETURN_IF_ERROR(CheckMemory(loaded, config, flags.memory));
   INK_ASSIGN_OR_RETURN(auto engine,
                        Engine::Create(*loaded.model, *loaded.device, loaded.tokenizer, config));
+  INK_RETURN_IF_ERROR(UseAdapters(loaded, *engine));
   std::vector<int32_t> tokens = loaded.tokenizer->Encode(text);
   PerplexityOptions options;
   options.window = flags.context;
@@ -66,6 +67,7 @@ Status Measure(const Options& o) {
 CommandBody RegisterPerplexity(CLI::App& app) {
   auto o = std::make_shared<Options>();
   AddEngineFlags(app, o->engine);
+  AddAdapterFlag(app, o->engine);
   app.add_option("-f,--file", o->file, "text file; - for stdin")->required();
   app.add_flag("--disjoint", o->disjoint,
                "llama.cpp's convention: windows side by side, second halves scored");

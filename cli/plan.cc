@@ -23,10 +23,10 @@ Status Plan(const Options& o) {
   load.plan_only = true;
   INK_ASSIGN_OR_RETURN(LoadedModel loaded, LoadForCommand(o.engine, load));
   INK_ASSIGN_OR_RETURN(EngineConfig config, EngineConfigFrom(o.engine, *loaded.model, 1));
-  INK_ASSIGN_OR_RETURN(
-      MemoryPlan plan,
-      PlanMemory(*loaded.model, *loaded.device, config,
-                 static_cast<int64_t>(loaded.tokenizer->memory_bytes()), loaded.program_bytes));
+  INK_ASSIGN_OR_RETURN(MemoryPlan plan,
+                       PlanMemory(*loaded.model, *loaded.device, config,
+                                  static_cast<int64_t>(loaded.tokenizer->memory_bytes()),
+                                  loaded.program_bytes, loaded.adapters));
   nlohmann::ordered_json entries;
   for (size_t i = 0; i < plan.bytes.size(); ++i) {
     entries[std::string(LedgerEntryName(static_cast<LedgerEntry>(i)))] = plan.bytes[i];
@@ -68,6 +68,7 @@ Status Plan(const Options& o) {
 CommandBody RegisterPlan(CLI::App& app) {
   auto o = std::make_shared<Options>();
   AddEngineFlags(app, o->engine);
+  AddAdapterFlag(app, o->engine);
   app.add_flag("--json", o->json, "one JSON object on stdout");
   return [o] {
     Status status = Plan(*o);

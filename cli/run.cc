@@ -118,6 +118,7 @@ Status Generate(const Options& o) {
   INK_RETURN_IF_ERROR(CheckMemory(loaded, config, o.engine.memory));
   INK_ASSIGN_OR_RETURN(auto engine,
                        Engine::Create(*loaded.model, *loaded.device, loaded.tokenizer, config));
+  INK_RETURN_IF_ERROR(UseAdapters(loaded, *engine));
   std::unique_ptr<Model> draft;
   std::unique_ptr<WeightSource> draft_source;
   if (!o.draft_model.empty()) {
@@ -219,6 +220,7 @@ Status Generate(const Options& o) {
 CommandBody RegisterRun(CLI::App& app) {
   auto o = std::make_shared<Options>();
   AddEngineFlags(app, o->engine);
+  AddAdapterFlag(app, o->engine);
   auto* prompt = app.add_option("-p,--prompt", o->prompt, "text to continue");
   app.add_option("-f,--file", o->file, "file with the text to continue; - for stdin")
       ->excludes(prompt);

@@ -16,7 +16,9 @@ typedef struct inkstone_model_options {
   const char* path; /* GGUF file or Hugging Face folder */
   int threads;
   int64_t context;
-  const char* cache_type; /* "f16" by default */
+  const char* cache_type;      /* "f16" by default */
+  const char* const* adapters; /* "FILE" or "FILE:SCALE", applied in this order */
+  size_t num_adapters;
 } inkstone_model_options;
 
 typedef struct inkstone_generate_options {

@@ -21,6 +21,8 @@ struct ModelOptions {
   std::string cache_type;    // "f16" (default), "f32", "bf16", "q8_0", "q4_0", or "K:V"
   std::string isa;           // "avx512", "avx2", "reference"; empty: the best one
   int64_t memory_bytes = 0;  // hard cap on the planned total; 0: none
+  /// Low-rank adapters, "FILE" or "FILE:SCALE" (PEFT folders or GGUF files), applied in this order.
+  std::vector<std::string> adapters;
 };
 
 /// What to generate. Defaults: greedy off, temperature 1, nothing cut.

@@ -44,6 +44,8 @@ struct Job {
   const QuantFormat* from = nullptr;
   const QuantFormat* to = nullptr;  // same as `from` for a copy
   const std::vector<float>* importance = nullptr;
+  const RowTransform* transform = nullptr;  // null where it changes nothing
+  std::string_view name;                    // in the output
 };
 
 struct Scratch {
@@ -68,6 +70,12 @@ void ConvertPiece(const Job& job, Piece piece, std::byte* out, Scratch* scratch,
   float* x = scratch->values.data();
   job.from->decode(job.tensor->data.data() + piece.begin / from.block_values * from.block_bytes, x,
                    piece.count);
+  if (job.transform != nullptr) {
+    for (int64_t done = 0; done < piece.count; done += row) {
+      job.transform->Apply(job.name, (piece.begin + done) / row,
+                           std::span(x + done, static_cast<size_t>(row)));
+    }
+  }
   const float range = RangeOf(job.to->type);
   for (int64_t i = 0; i < piece.count; ++i) {
     if (std::fabs(x[i]) <= range) continue;  // false for NaN
@@ -78,7 +86,7 @@ void ConvertPiece(const Job& job, Piece piece, std::byte* out, Scratch* scratch,
   double norm = 0.0;
   for (int64_t i = 0; i < piece.count; ++i) norm += static_cast<double>(x[i]) * x[i];
   result->squared_norm = norm;
-  if (job.to == job.from) {
+  if (job.to == job.from && job.transform == nullptr) {
     const std::byte* source =
         job.tensor->data.data() + piece.begin / from.block_values * from.block_bytes;
     std::copy_n(source, RowBytes(from.type, piece.count), out);
@@ -127,17 +135,17 @@ Status BadValue(const std::string& path, const Job& job, const PieceResult& resu
 
 /// The importance values of a tensor, or null where there are none. `warning` says why a matrix
 /// that should have them does not.
-Result<const std::vector<float>*> ImportanceFor(const ImportanceMatrix* matrix,
+Result<const std::vector<float>*> ImportanceFor(const ImportanceMatrix* matrix, std::string_view name,
                                                 const GgufTensor& tensor) {
   if (matrix == nullptr) return static_cast<const std::vector<float>*>(nullptr);
-  const std::vector<float>* values = matrix->Find(tensor.name);
+  const std::vector<float>* values = matrix->Find(name);
   if (values == nullptr) return values;
   const uint64_t per_expert = static_cast<uint64_t>(tensor.dims[0]);
   const uint64_t all = per_expert * static_cast<uint64_t>(tensor.dims[2]);
   if (values->size() == all) return values;
   // Embeddings are looked up, not multiplied; calibration of a tied model counts otherwise.
-  if (tensor.name == "token_embd.weight") return static_cast<const std::vector<float>*>(nullptr);
-  return InvalidArgument(matrix->path() + ": importance of " + std::string(tensor.name) + " has " +
+  if (name == "token_embd.weight") return static_cast<const std::vector<float>*>(nullptr);
+  return InvalidArgument(matrix->path() + ": importance of " + std::string(name) + " has " +
                          std::to_string(values->size()) + " values, the tensor " +
                          tensor.ShapeString() + " needs " + std::to_string(all) +
                          "; is it of another model?");
@@ -159,8 +167,10 @@ void FillMetadata(const GgufFile& file, const QuantizeOptions& options, Metadata
        {kGgufSplitNoKey, kGgufSplitCountKey, kGgufSplitTensorsKey, kGgufAlignmentKey}) {
     metadata->Erase(key);
   }
-  metadata->SetU32("general.quantization_version", kQuantizationVersion);
-  metadata->SetU32("general.file_type", static_cast<uint32_t>(options.recipe->file_type));
+  if (options.recipe != nullptr) {
+    metadata->SetU32("general.quantization_version", kQuantizationVersion);
+    metadata->SetU32("general.file_type", static_cast<uint32_t>(options.recipe->file_type));
+  }
   if (options.importance == nullptr) return;
   const ImportanceMatrix& matrix = *options.importance;
   metadata->SetString("quantize.imatrix.file", matrix.path());
@@ -179,11 +189,14 @@ class Conversion {
       : file_(file), options_(options), pool_(pool), writer_(writer) {
     scratch_.resize(static_cast<size_t>(pool.num_threads()));
     progress_.total_bytes = file.tensor_bytes();
+    if (options.transform != nullptr && options.transform->UntiesOutput()) {
+      progress_.total_bytes += file.Find("token_embd.weight")->size;
+    }
     progress_.num_tensors = static_cast<int>(file.tensors().size());
   }
 
   Status Run(const Job& job, TensorReport* report) {
-    progress_.name = job.tensor->name;
+    progress_.name = job.name;
     const Status status = job.from == nullptr ? CopyBytes(*job.tensor) : Convert(job, report);
     ++progress_.tensor;
     return status;
@@ -205,8 +218,9 @@ class Conversion {
     const GgufTensor& tensor = *job.tensor;
     const int64_t row = tensor.dims[0];
     // Rows stay whole where they fit a task. A longer one is cut at multiples of kTaskValues,
-    // which every block divides.
-    const int64_t step = row <= kTaskValues ? kTaskValues / row * row : kTaskValues;
+    // which every block divides, unless a transform wants all of it.
+    const bool whole = row <= kTaskValues || job.transform != nullptr;
+    const int64_t step = whole ? std::max<int64_t>(1, kTaskValues / row) * row : kTaskValues;
     const int64_t total = tensor.num_values();
     const DTypeInfo& from = Info(job.from->type);
     std::vector<Piece> pieces;
@@ -219,7 +233,7 @@ class Conversion {
       pieces.clear();
       offsets.clear();
       while (at < total && (pieces.empty() || at - wave_begin + step <= kWaveValues)) {
-        const int64_t row_left = row <= kTaskValues ? total - at : row - at % row;
+        const int64_t row_left = whole ? total - at : row - at % row;
         const int64_t count = std::min(step, row_left);
         pieces.push_back({at, count});
         offsets.push_back(wave_bytes);
@@ -270,10 +284,27 @@ class Conversion {
   std::vector<Scratch> scratch_;
 };
 
-std::vector<RecipeTensor> Describe(const GgufFile& file) {
+/// A tensor of the output and where its values come from.
+struct Target {
+  std::string_view name;
+  const GgufTensor* tensor;
+};
+
+std::vector<Target> Targets(const GgufFile& file, const RowTransform* transform) {
+  std::vector<Target> targets;
+  for (const GgufTensor& tensor : file.tensors()) targets.push_back({tensor.name, &tensor});
+  const GgufTensor* embedding = file.Find("token_embd.weight");
+  if (transform != nullptr && transform->UntiesOutput() && embedding != nullptr) {
+    targets.push_back({"output.weight", embedding});
+  }
+  return targets;
+}
+
+std::vector<RecipeTensor> Describe(const std::vector<Target>& targets) {
   std::vector<RecipeTensor> tensors;
-  for (const GgufTensor& tensor : file.tensors()) {
-    tensors.push_back({tensor.name, tensor.type, tensor.num_dims, tensor.dims});
+  for (const Target& target : targets) {
+    tensors.push_back(
+        {target.name, target.tensor->type, target.tensor->num_dims, target.tensor->dims});
   }
   return tensors;
 }
@@ -321,32 +352,50 @@ double TensorReport::relative_error() const {
 
 Result<QuantizeReport> QuantizeGguf(const std::string& in, const std::string& out,
                                     const QuantizeOptions& options, ThreadPool& pool) {
-  INK_CHECK(options.recipe != nullptr);
   INK_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(in));
+  return QuantizeGguf(file, out, options, pool);
+}
+
+Result<QuantizeReport> QuantizeGguf(const GgufFile& file, const std::string& out,
+                                    const QuantizeOptions& options, ThreadPool& pool) {
+  INK_CHECK(options.recipe != nullptr || options.transform != nullptr);
   if (file.tensors().empty()) {
-    return InvalidArgument(in + ": expected a model, the file holds no tensors");
+    return InvalidArgument(file.path() + ": expected a model, the file holds no tensors");
   }
   INK_RETURN_IF_ERROR(RefuseOverwritingShards(file, out));
-  INK_ASSIGN_OR_RETURN(const ModelTraits traits, ModelTraits::FromMetadata(file.metadata()));
-  const RecipeOptions recipe_options{options.pure, options.importance != nullptr,
-                                     options.overrides};
-  INK_ASSIGN_OR_RETURN(TypeChoice choice,
-                       ChooseTypes(*options.recipe, traits, Describe(file), recipe_options));
+  const std::vector<Target> targets = Targets(file, options.transform);
+  TypeChoice choice;
+  if (options.recipe != nullptr) {
+    INK_ASSIGN_OR_RETURN(const ModelTraits traits, ModelTraits::FromMetadata(file.metadata()));
+    const RecipeOptions recipe_options{options.pure, options.importance != nullptr,
+                                       options.overrides};
+    INK_ASSIGN_OR_RETURN(choice,
+                         ChooseTypes(*options.recipe, traits, Describe(targets), recipe_options));
+  } else {
+    for (const Target& target : targets) choice.types.push_back(target.tensor->type);
+  }
 
   QuantizeReport report;
   report.warnings = std::move(choice.warnings);
   GgufWriter writer(out);
   FillMetadata(file, options, &writer.metadata());
   std::vector<Job> jobs;
-  for (size_t i = 0; i < file.tensors().size(); ++i) {
-    const GgufTensor& tensor = file.tensors()[i];
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const GgufTensor& tensor = *targets[i].tensor;
     const DType type = choice.types[i];
     INK_RETURN_IF_ERROR(writer.AddTensor(
-        tensor.name, type,
+        targets[i].name, type,
         std::span(tensor.dims.data(), static_cast<size_t>(std::max(tensor.num_dims, 1)))));
-    Job job{&tensor, FindQuantFormat(tensor.type), FindQuantFormat(type), nullptr};
-    if (Info(type).quantized && type != tensor.type) {
-      INK_ASSIGN_OR_RETURN(job.importance, ImportanceFor(options.importance, tensor));
+    Job job{.tensor = &tensor,
+            .from = FindQuantFormat(tensor.type),
+            .to = FindQuantFormat(type),
+            .name = targets[i].name};
+    if (options.transform != nullptr && job.from != nullptr &&
+        options.transform->Changes(job.name)) {
+      job.transform = options.transform;
+    }
+    if (Info(type).quantized && (type != tensor.type || job.transform != nullptr)) {
+      INK_ASSIGN_OR_RETURN(job.importance, ImportanceFor(options.importance, job.name, tensor));
     }
     jobs.push_back(job);
   }
@@ -359,7 +408,7 @@ Result<QuantizeReport> QuantizeGguf(const std::string& in, const std::string& ou
   for (size_t i = 0; i < jobs.size(); ++i) {
     const GgufTensor& tensor = *jobs[i].tensor;
     TensorReport entry;
-    entry.name = tensor.name;
+    entry.name = jobs[i].name;
     entry.num_dims = tensor.num_dims;
     entry.dims = tensor.dims;
     entry.from = tensor.type;

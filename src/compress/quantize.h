@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "base/thread_pool.h"
 #include "compress/importance.h"
 #include "compress/recipe.h"
+#include "formats/gguf.h"
 #include "tensor/dtype.h"
 
 namespace ink {
@@ -24,8 +26,21 @@ struct QuantizeProgress {
   std::string_view name;
 };
 
+/// Changes values on their way, row by row (merging adapters). Called by several threads at once.
+class RowTransform {
+ public:
+  virtual ~RowTransform() = default;
+  virtual bool Changes(std::string_view tensor) const = 0;
+  /// `values` [row length] of row `row` in the file's order.
+  virtual void Apply(std::string_view tensor, int64_t row, std::span<float> values) const = 0;
+  /// The output gets an output.weight of its own, a changed copy of token_embd.weight.
+  virtual bool UntiesOutput() const { return false; }
+};
+
 struct QuantizeOptions {
-  const Recipe* recipe = nullptr;  // required
+  /// Which types; null keeps the input's (tensors that `transform` changes are encoded again).
+  const Recipe* recipe = nullptr;
+  const RowTransform* transform = nullptr;
   bool pure = false;
   std::vector<TypeOverride> overrides;
   const ImportanceMatrix* importance = nullptr;
@@ -68,6 +83,9 @@ struct QuantizeReport {
 /// not finite (tensor and index are named); kInvalidArgument for one out of the new type's range or
 /// an importance matrix of another model; kCancelled.
 Result<QuantizeReport> QuantizeGguf(const std::string& in, const std::string& out,
+                                    const QuantizeOptions& options, ThreadPool& pool);
+/// The same for an open file, which may be in memory.
+Result<QuantizeReport> QuantizeGguf(const GgufFile& in, const std::string& out,
                                     const QuantizeOptions& options, ThreadPool& pool);
 
 }  // namespace ink

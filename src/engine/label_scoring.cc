@@ -65,7 +65,6 @@ Result<std::vector<std::vector<double>>> ScoreLabels(Engine& engine,
     request.prompt = prompts[index];
     request.prompt.insert(request.prompt.end(), path.begin(), path.end());
     request.sampling.max_tokens = 0;
-    request.adapter = options.adapter;
     request.prompt_logits_from = before - 1;
     request.prompt_logits = [&, index, before](int64_t position, std::span<const float> logits) {
       const auto depth = static_cast<size_t>(position - (before - 1));

@@ -15,7 +15,6 @@ namespace ink {
 struct LabelScoringOptions {
   /// Divides a label's log-probability by its number of tokens.
   bool normalize_length = false;
-  int32_t adapter = -1;  // index into the engine's adapters
   /// Called with prompts done and in total.
   std::function<void(int64_t done, int64_t total)> progress;
 };

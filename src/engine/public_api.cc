@@ -1,6 +1,7 @@
 // include/inkstone/: the library's face, in terms of the engine.
 #include <cstring>
 
+#include "engine/adapter_spec.h"
 #include "engine/engine.h"
 #include "engine/memory_plan.h"
 #include "formats/gguf.h"
@@ -45,11 +46,25 @@ Status Session::Impl::Open(const ModelOptions& options) {
   config.max_seqs = options.sequences;
   config.model_name = options.path;
   INK_ASSIGN_OR_RETURN(config.kv_types, ink::ParseKvTypes(options.cache_type));
+  std::vector<ink::Adapter> adapters;
+  std::vector<ink::AdapterUse> uses;
+  for (const std::string& text : options.adapters) {
+    INK_ASSIGN_OR_RETURN(const ink::AdapterSpec spec, ink::ParseAdapterSpec(text));
+    INK_ASSIGN_OR_RETURN(ink::Adapter adapter,
+                         ink::ReadAdapter(spec.path, model->adapter_target()));
+    adapters.push_back(std::move(adapter));
+    uses.push_back({spec.path, spec.scale});
+  }
   INK_ASSIGN_OR_RETURN(
       ink::MemoryPlan plan,
-      ink::PlanMemory(*model, *device, config, static_cast<int64_t>(tokenizer->memory_bytes()), 0));
+      ink::PlanMemory(*model, *device, config, static_cast<int64_t>(tokenizer->memory_bytes()), 0,
+                      adapters));
   INK_RETURN_IF_ERROR(ink::CheckBudget(plan, static_cast<uint64_t>(options.memory_bytes)));
   INK_ASSIGN_OR_RETURN(engine, ink::Engine::Create(*model, *device, tokenizer, config));
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    INK_RETURN_IF_ERROR(engine->AddAdapter(uses[i].name, adapters[i]));
+  }
+  INK_RETURN_IF_ERROR(engine->SetDefaultAdapters(std::move(uses)));
   return ink::OkStatus();
 }
 
@@ -171,6 +186,7 @@ inkstone_session* inkstone_open(const inkstone_model_options* options, char* err
   o.threads = options->threads;
   o.context = options->context;
   if (options->cache_type != nullptr) o.cache_type = options->cache_type;
+  for (size_t i = 0; i < options->num_adapters; ++i) o.adapters.push_back(options->adapters[i]);
   std::string message;
   auto session = inkstone::Session::Open(o, &message);
   if (session == nullptr) {
