@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "formats/gguf_writer.h"
+#include "ops/exec_context.h"
 
 namespace ink {
 namespace {
