@@ -135,8 +135,8 @@ Status BadValue(const std::string& path, const Job& job, const PieceResult& resu
 
 /// The importance values of a tensor, or null where there are none. `warning` says why a matrix
 /// that should have them does not.
-Result<const std::vector<float>*> ImportanceFor(const ImportanceMatrix* matrix, std::string_view name,
-                                                const GgufTensor& tensor) {
+Result<const std::vector<float>*> ImportanceFor(const ImportanceMatrix* matrix,
+                                                std::string_view name, const GgufTensor& tensor) {
   if (matrix == nullptr) return static_cast<const std::vector<float>*>(nullptr);
   const std::vector<float>* values = matrix->Find(name);
   if (values == nullptr) return values;

@@ -28,11 +28,11 @@ struct World {
   explicit World(const TinyModel& tiny) {
     const std::string path = testing::TempDir() + "/ink_calibration_" + tiny.name + ".gguf";
     WriteTinyModel(tiny, path);
-    device = std::move(*CreateCpuDevice({2, ""}, &ledger));
-    source = std::move(*OpenGgufSource(path));
-    model = std::move(*LoadModel(*source, *device, {}));
-    memory = std::move(*device->Allocate(1 << 22, LedgerEntry::kActivations));
-    inputs = std::move(*device->Allocate(1 << 20, LedgerEntry::kInputs));
+    device = CreateCpuDevice({2, ""}, &ledger).value();
+    source = OpenGgufSource(path).value();
+    model = LoadModel(*source, *device, {}).value();
+    memory = device->Allocate(1 << 22, LedgerEntry::kActivations).value();
+    inputs = device->Allocate(1 << 20, LedgerEntry::kInputs).value();
   }
   const Weight& Find(const std::string& name) const {
     for (const Weight* weight : model->parameters().matrices) {
