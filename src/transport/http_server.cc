@@ -191,6 +191,17 @@ class HttpTransport : public Transport {
  private:
   asio::awaitable<void> Accept();
 
+  // What is open now. The last owner of a connection must not go under the lock, which Forget
+  // takes.
+  std::vector<std::shared_ptr<Connection>> OpenConnections() {
+    std::vector<std::shared_ptr<Connection>> open;
+    std::lock_guard lock(mutex_);
+    for (auto& [raw, weak] : connections_) {
+      if (auto connection = weak.lock()) open.push_back(std::move(connection));
+    }
+    return open;
+  }
+
   HttpOptions options_;
   std::unique_ptr<asio::ssl::context> tls_;
   HttpHandler handler_;
@@ -568,11 +579,8 @@ void HttpTransport::StopAccepting() {
     error_code ignored;
     acceptor_.close(ignored);
   });
-  std::lock_guard lock(mutex_);
-  for (auto& [raw, weak] : connections_) {
-    if (auto connection = weak.lock()) {
-      asio::post(connection->strand(), [connection] { connection->CloseWhenIdle(); });
-    }
+  for (auto& connection : OpenConnections()) {
+    asio::post(connection->strand(), [connection] { connection->CloseWhenIdle(); });
   }
 }
 
@@ -582,17 +590,8 @@ void HttpTransport::Stop() {
     if (std::exchange(stopping_, true)) return;
   }
   StopAccepting();
-  {
-    std::vector<std::shared_ptr<Connection>> open;
-    {
-      std::lock_guard lock(mutex_);
-      for (auto& [raw, weak] : connections_) {
-        if (auto connection = weak.lock()) open.push_back(std::move(connection));
-      }
-    }
-    for (auto& connection : open) {
-      asio::post(connection->strand(), [connection] { connection->Shutdown(); });
-    }
+  for (auto& connection : OpenConnections()) {
+    asio::post(connection->strand(), [connection] { connection->Shutdown(); });
   }
   // With the acceptor and all sockets closed, run() ends by itself.
   for (std::thread& thread : threads_) thread.join();

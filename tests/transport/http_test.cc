@@ -234,6 +234,22 @@ TEST_F(Http, RandomDisconnectsLeaveNothingBehind) {
   transport_->Stop();
 }
 
+TEST_F(Http, ConnectionsThatEndWhileItStopsDoNotHoldItUp) {
+  for (int round = 0; round < 20; ++round) {
+    Serve(Echo);
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int i = 0; i < 12; ++i) {
+      clients.push_back(std::make_unique<Client>(transport_->url()));
+      clients.back()->Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    clients.back()->ReadUntil("GET / ");
+    std::thread leaving([&] { clients.clear(); });
+    for (int i = 0; i < 50; ++i) transport_->StopAccepting();
+    leaving.join();
+    transport_->Stop();
+  }
+}
+
 TEST(HttpOptions, BadSettingsAreErrors) {
   HttpOptions tls;
   tls.tls_certificate = "/nowhere.pem";

@@ -414,7 +414,10 @@ step('a telephone: 360 pixels, nothing to scroll sideways', async () => {
   await noSideways('settings');
   await page.waitForTimeout(200);
   await shot('phone-settings');
-  await closeSettings();
+  assert.ok(await page.evaluate(() => document.activeElement.closest('#settings') !== null));
+  await page.keyboard.press('Escape');
+  await page.locator('#settings').waitFor({ state: 'detached' });
+  assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Settings');
   await page.getByRole('link', { name: 'Engine room' }).click();
   await page.locator('.block-map canvas').waitFor();
   await noSideways('engine room');

@@ -31,6 +31,9 @@ interface Running {
   abort: AbortController;
 }
 
+/** The width in style.css from which on the settings stand beside the page. */
+const overlayBelow = 1080;
+
 const openings = [
   'Once upon a time',
   'The old lighthouse keeper had one rule:',
@@ -48,7 +51,17 @@ export function ChatRoom(props: Props) {
   const [running, setRunning] = useState<Running | null>(null);
   const [undo, setUndo] = useState<{ text: string; all: Conversation[]; open: string } | null>(null);
   const [listOpen, setListOpen] = useState(false);
-  const [settingsOpen, setSettingsOpen] = useStored('inkstone.settingsOpen', false);
+  // Beside the page where there is room; over it otherwise, and then closed at first.
+  const [settingsOpen, setSettingsOpen] = useStored(
+    'inkstone.settingsOpen', false, (stored) => stored === true && innerWidth > overlayBelow);
+  const settingsButton = useRef<HTMLButtonElement>(null);
+  const showSettings = (on: boolean) => {
+    setSettingsOpen(on);
+    requestAnimationFrame(() => {
+      if (on) document.querySelector<HTMLElement>('#settings button, #settings select')?.focus();
+      else settingsButton.current?.focus();
+    });
+  };
   const [tint, setTint] = useStored('inkstone.tint', false);
   const [unsaved, setUnsaved] = useState(false);
   const input = useRef<HTMLTextAreaElement>(null);
@@ -219,8 +232,10 @@ export function ChatRoom(props: Props) {
       if (event.key === 'Escape') {
         if (listOpen) setListOpen(false);
         else if (latest.current.running) stop();
-        else if (settingsOpen && event.target instanceof Element &&
-                 event.target.closest('#settings')) setSettingsOpen(false);
+        else if (settingsOpen && (innerWidth <= overlayBelow ||
+                 (event.target instanceof Element && event.target.closest('#settings')))) {
+          showSettings(false);
+        }
       } else if (event.key === '/' && !typing && !event.ctrlKey && !event.metaKey) {
         event.preventDefault();
         input.current?.focus();
@@ -293,8 +308,8 @@ export function ChatRoom(props: Props) {
             {answerName}{mode === 'write' && <span class="dim"> · writes on</span>}
           </span>
           <button type="button" class="quiet" aria-label="Settings" title="Settings"
-            aria-expanded={settingsOpen} aria-controls="settings"
-            onClick={() => setSettingsOpen(!settingsOpen)}>
+            ref={settingsButton} aria-expanded={settingsOpen} aria-controls="settings"
+            onClick={() => showSettings(!settingsOpen)}>
             <SlidersIcon />
           </button>
         </div>
@@ -342,7 +357,7 @@ export function ChatRoom(props: Props) {
           started={open.messages.length > 0}
           running={running !== null}
           schema={settings.schemaOn}
-          onSchema={() => setSettingsOpen(true)}
+          onSchema={() => showSettings(true)}
           onSend={(text) => {
             follow.current = true;
             return send(text);
@@ -367,7 +382,7 @@ export function ChatRoom(props: Props) {
           onKey={props.onKey}
           tint={tint}
           onTint={setTint}
-          onClose={() => setSettingsOpen(false)}
+          onClose={() => showSettings(false)}
         />
       )}
     </div>
