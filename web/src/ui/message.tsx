@@ -138,7 +138,8 @@ function Text({ draft, plain, writing, tint }: {
     const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
     if (step === 0) return;
     event.preventDefault();
-    setToken(Math.max(0, Math.min(marks.length - 1, token + step)));
+    // From the latest value: a second key press may come before this one is drawn.
+    setToken((old) => Math.max(0, Math.min(marks.length - 1, old + step)));
   };
   const over = (event: Event) => {
     const span = (event.target as Element).closest?.('[data-t]');
