@@ -36,6 +36,8 @@ ApiStatus HandleOllamaEmbed(Call& call);
 FieldTable OllamaEmbeddingsFields();
 ApiStatus HandleOllamaEmbeddings(Call& call);
 
+FieldTable AdminModelFields();
+
 FieldTable AnthropicFields();
 ApiStatus HandleAnthropicMessages(Call& call);
 FieldTable AnthropicCountFields();

@@ -89,6 +89,8 @@ constexpr Field kKeyFields[] = {
 
 }  // namespace
 
+FieldTable AdminModelFields() { return kModelFields; }
+
 void Service::SendModels(Call& call, std::string_view only) {
   if (!only.empty()) {
     for (const ModelView& view : models_.Views()) {
@@ -184,12 +186,7 @@ ApiStatus Service::HandleModels(const HttpRequest& request, const std::optional<
   if (!key && !request.Header("content-type").starts_with("application/json")) {
     return ApiError{415, "expected the content type application/json", "", "content_type"};
   }
-  static constexpr std::string_view kBase = "/v1/admin/models";
-  const std::string_view action = std::string_view(request.path).substr(kBase.size());
-  if (action != "/load" && action != "/unload") {
-    return ApiError{404, "expected /v1/admin/models/load or /v1/admin/models/unload", "",
-                    "not_found"};
-  }
+  const bool load = request.path == "/v1/admin/models/load";
   if (auto error = CheckFields(call.body, kModelFields, true, &call.warnings)) return error;
   FieldReader reader(call.body);
   ModelSource source;
@@ -200,7 +197,7 @@ ApiStatus Service::HandleModels(const HttpRequest& request, const std::optional<
   if (reader.ok() && source.name.empty()) reader.Fail("name", "expected a name, got none");
   if (!reader.ok()) return reader.error();
   Status status;
-  if (action == "/unload") {
+  if (!load) {
     status = models_.Unload(source.name);
   } else if (source.path.empty() && models_.Has(source.name)) {
     status = models_.Find(source.name).status();  // wakes it
@@ -210,7 +207,7 @@ ApiStatus Service::HandleModels(const HttpRequest& request, const std::optional<
     status = models_.Load(source);
   }
   if (!status.ok()) return FromStatus(status);
-  SendJson(call, {{"name", source.name}, {"state", action == "/load" ? "loaded" : "unloaded"}});
+  SendJson(call, {{"name", source.name}, {"state", load ? "loaded" : "unloaded"}});
   return std::nullopt;
 }
 

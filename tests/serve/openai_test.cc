@@ -2,6 +2,7 @@
 #include <cmath>
 #include <set>
 
+#include "serve/routes.h"
 #include "serve/serve_harness.h"
 
 namespace ink::testing_support {
@@ -406,6 +407,41 @@ TEST(OpenAi, TokenizeAndBack) {
   const Json text = server.PostJson("/detokenize", {{"tokens", tokens["tokens"]}});
   EXPECT_EQ(text["prompt"], "hi you");
   EXPECT_EQ(server.Post("/detokenize", {{"tokens", {40}}}).status, 400);
+}
+
+// Both ways: each route is described with just the fields of its table, and nothing else is.
+TEST(OpenAi, DescriptionIsTheTables) {
+  TestServer server;
+  const Json api = Json::parse(server.Get("/openapi.json").body);
+  size_t described = 0, routes = 0;
+  for (const auto& [path, operations] : api["paths"].items()) described += operations.size();
+  for (const Route& route : Routes()) {
+    ++routes;
+    const std::string method = route.method == "GET" ? "get" : "post";
+    const std::string path(route.path);
+    ASSERT_TRUE(api["paths"].contains(path)) << path;
+    ASSERT_TRUE(api["paths"][path].contains(method)) << path;
+    if (route.fields == nullptr) continue;
+    const Json& properties = api["paths"][path][method]["requestBody"]["content"]
+                                ["application/json"]["schema"]["properties"];
+    std::set<std::string> known;
+    for (const Field& field : route.fields()) {
+      known.insert(std::string(field.name));
+      EXPECT_TRUE(properties.contains(std::string(field.name))) << path << " " << field.name;
+      if (!field.schema.empty()) {
+        EXPECT_FALSE(Json::parse(field.schema, nullptr, false).is_discarded()) << field.schema;
+      }
+    }
+    EXPECT_EQ(properties.size(), known.size()) << path;
+    // A field that is described is none that the server calls unknown.
+    for (const auto& [name, schema] : properties.items()) {
+      std::vector<std::string> warnings;
+      (void)CheckFields(Json{{name, nullptr}}, route.fields(), true, &warnings);
+      EXPECT_FALSE(CheckFields(Json{{name, nullptr}}, route.fields(), true, &warnings)) << name;
+      EXPECT_TRUE(warnings.empty()) << path << " " << name;
+    }
+  }
+  EXPECT_EQ(described, routes + 1);  // and /health
 }
 
 TEST(OpenAi, DescriptionNamesEveryRoute) {

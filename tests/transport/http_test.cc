@@ -7,7 +7,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <future>
+#include <iterator>
 #include <string>
 #include <thread>
 
@@ -260,6 +263,42 @@ TEST(HttpOptions, BadSettingsAreErrors) {
   EXPECT_TRUE(IsLoopback("::1"));
   EXPECT_FALSE(IsLoopback("0.0.0.0"));
   EXPECT_FALSE(IsLoopback("127.0.0.1.example.com"));
+}
+
+// openssl's own client against a certificate that openssl makes.
+TEST(Tls, SelfSignedCertificate) {
+  const std::string folder = testing::TempDir() + "/ink_tls_" + std::to_string(getpid());
+  const std::string make = "mkdir -p " + folder + " && openssl req -x509 -newkey rsa:2048 -nodes " +
+                           "-days 1 -subj /CN=localhost -keyout " + folder + "/key.pem -out " +
+                           folder + "/cert.pem >/dev/null 2>&1";
+  if (std::system(make.c_str()) != 0) GTEST_SKIP() << "no openssl program here";
+  HttpOptions options;
+  options.port = 0;
+  options.tls_certificate = folder + "/cert.pem";
+  EXPECT_FALSE(CreateHttpTransport(options).ok());  // without the key
+  options.tls_key = folder + "/key.pem";
+  auto transport = CreateHttpTransport(options);
+  ASSERT_TRUE(transport.ok()) << transport.status().message();
+  ASSERT_TRUE((*transport)
+                  ->Start([](HttpRequest request, std::shared_ptr<ResponseWriter> writer) {
+                    HttpResponse response;
+                    response.body = "over TLS: " + request.path;
+                    writer->Send(std::move(response));
+                  })
+                  .ok());
+  const std::string url = (*transport)->url();
+  EXPECT_TRUE(url.starts_with("https://")) << url;
+  const std::string port = url.substr(url.rfind(':') + 1);
+  const std::string ask =
+      "printf 'GET /secret HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' | "
+      "timeout 10 openssl s_client -quiet -verify_return_error -CAfile " +
+      options.tls_certificate + " -connect 127.0.0.1:" + port + " >" + folder +
+      "/answer 2>/dev/null";
+  (void)std::system(ask.c_str());
+  std::ifstream file(folder + "/answer");
+  const std::string answer((std::istreambuf_iterator<char>(file)), {});
+  EXPECT_NE(answer.find("over TLS: /secret"), std::string::npos) << answer;
+  (*transport)->Stop();
 }
 
 }  // namespace
