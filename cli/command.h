@@ -44,6 +44,7 @@ CommandBody RegisterPlan(CLI::App& app);
 CommandBody RegisterBench(CLI::App& app);
 CommandBody RegisterTokenize(CLI::App& app);
 CommandBody RegisterTrain(CLI::App& app);
+CommandBody RegisterFinetune(CLI::App& app);
 CommandBody RegisterTokenizer(CLI::App& app);
 CommandBody RegisterTemplate(CLI::App& app);
 CommandBody RegisterConstrain(CLI::App& app);

@@ -20,7 +20,7 @@ struct Options {
   EngineFlags engine;
   std::string jsonl;
   std::vector<std::string> labels;
-  std::string label_template{kDefaultLabelTemplate};
+  std::string label_template;  // empty: the model's, else the default
   std::string task = "labels";
   bool normalize = false;
   bool json = false;
@@ -39,7 +39,7 @@ std::string Trim(const std::string& text) {
 }
 
 // {"text", "label"} goes through the template; {"prompt", "completion"} is taken as it is.
-Result<std::vector<Example>> ReadExamples(const Options& o) {
+Result<std::vector<Example>> ReadExamples(const Options& o, const std::string& label_template) {
   std::vector<Example> examples;
   INK_RETURN_IF_ERROR(ForEachLine(o.jsonl, [&](std::string_view line, int64_t) -> Status {
     const auto json = nlohmann::json::parse(line, nullptr, false);
@@ -51,7 +51,7 @@ Result<std::vector<Example>> ReadExamples(const Options& o) {
     Example example;
     std::string label;
     if (const std::string* text = field("text"); text != nullptr && field("label") != nullptr) {
-      example.prompt = LabelPrompt(o.label_template, *text);
+      example.prompt = LabelPrompt(label_template, *text);
       example.space = " ";
       label = *field("label");
     } else if (const std::string* prompt = field("prompt");
@@ -95,11 +95,18 @@ Status Evaluate(const Options& o) {
     return InvalidArgument("--labels: expected at least two labels, got " +
                            std::to_string(o.labels.size()));
   }
-  if (o.label_template.find("{text}") == std::string::npos) {
-    return InvalidArgument("--template: expected {text} in it, got \"" + o.label_template + "\"");
-  }
-  INK_ASSIGN_OR_RETURN(const std::vector<Example> examples, ReadExamples(o));
   INK_ASSIGN_OR_RETURN(LoadedModel loaded, LoadForCommand(o.engine, {}));
+  std::string label_template = o.label_template;
+  if (label_template.empty()) {
+    INK_ASSIGN_OR_RETURN(
+        const std::string_view own,
+        loaded.source->metadata().GetString("inkstone.label_template", kDefaultLabelTemplate));
+    label_template = own;
+  }
+  if (label_template.find("{text}") == std::string::npos) {
+    return InvalidArgument("--template: expected {text} in it, got \"" + label_template + "\"");
+  }
+  INK_ASSIGN_OR_RETURN(const std::vector<Example> examples, ReadExamples(o, label_template));
   const Tokenizer& tokenizer = *loaded.tokenizer;
   std::vector<std::vector<int32_t>> prompts, labels;
   size_t longest_label = 0, longest = 0;
@@ -169,8 +176,8 @@ CommandBody RegisterEval(CLI::App& app) {
       ->required()
       ->delimiter(',');
   app.add_option("--template", o->label_template,
-                 "what stands before the label, {text} being the text")
-      ->capture_default_str();
+                 "what stands before the label, {text} being the text (default: the one that the "
+                 "model was tuned with)");
   app.add_option("--task", o->task, "labels: the most likely of the labels")
       ->check(CLI::IsMember({"labels"}));
   app.add_flag("--normalize", o->normalize, "log-probabilities per token of the label");

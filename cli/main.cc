@@ -36,6 +36,7 @@ const std::vector<Command>& Commands() {
       {"plan", "every byte a model will use", RegisterPlan},
       {"bench", "speed of both phases against the machine's limits", RegisterBench},
       {"train", "train a model from a recipe", RegisterTrain},
+      {"finetune", "adapt a model to data", RegisterFinetune},
       {"tokenizer", "train a tokenizer", RegisterTokenizer},
       {"template", "render a chat template on contexts", RegisterTemplate},
       {"constrain", "check or draw texts under a schema, grammar or pattern", RegisterConstrain},

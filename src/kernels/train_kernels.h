@@ -133,12 +133,42 @@ struct ColumnSumParams {
   int64_t rows = 0, cols = 0, from_stride = 0;
 };
 
-/// loss[r] = weight[r] * -log softmax(logits[r])[target[r]]; dlogits = its gradient (written).
+/// In place: x[r, c] = keep ? x[r, c] * scale : 0, where each value (or whole row) is kept when a hash
+/// of seed and place says so, with probability `keep`. The same seed gives the same choice again.
+struct DropoutParams {
+  float* x = nullptr;  // [rows, cols], row stride `stride`
+  int64_t rows = 0, cols = 0, stride = 0;
+  uint64_t seed = 0;
+  float keep = 1.0f;
+  float scale = 1.0f;  // of what is kept: 1 / keep, or 1
+  bool whole_rows = false;
+};
+
+/// In place: x[r, c] = (x[r, c] - shift[c]) * scale[c] + shift[c].
+struct ScaleColumnsParams {
+  float* x = nullptr;  // [rows, cols], row stride `stride`
+  int64_t rows = 0, cols = 0, stride = 0;
+  const float* scale = nullptr;  // [cols]
+  const float* shift = nullptr;  // [cols] or null
+};
+
+/// to[c] += factor[c] * sum over rows of a[r, c] * (b[r, c] - shift[c]).
+struct ColumnDotParams {
+  const float* a = nullptr;  // [rows, cols], row stride a_stride
+  const float* b = nullptr;  // likewise, b_stride
+  int64_t rows = 0, cols = 0, a_stride = 0, b_stride = 0;
+  const float* factor = nullptr;  // [cols]
+  const float* shift = nullptr;   // [cols] or null
+  float* to = nullptr;            // [cols]
+};
+
+/// loss[r] = -log softmax(logits[r])[target[r]]; dlogits = its weighted gradient (written).
 struct CrossEntropyParams {
   const float* logits = nullptr;     // [rows, vocab], contiguous
   const int32_t* targets = nullptr;  // [rows]; negative: no loss, zero gradient
   float* dlogits = nullptr;          // [rows, vocab]; null: not wanted. May be `logits`.
   float* loss = nullptr;             // [rows], unweighted
+  const float* weights = nullptr;    // [rows]: each row's gradient is multiplied by it; null: by 1
   int64_t rows = 0, vocab = 0;
   float grad_scale = 1.0f;
 };
@@ -188,6 +218,9 @@ struct TrainKernels {
   void (*add_scaled)(const AddScaledParams&, const KernelContext&) noexcept;
   void (*scatter_add)(const ScatterAddParams&, const KernelContext&) noexcept;
   void (*column_sum)(const ColumnSumParams&, const KernelContext&) noexcept;
+  void (*dropout)(const DropoutParams&, const KernelContext&) noexcept;
+  void (*scale_columns)(const ScaleColumnsParams&, const KernelContext&) noexcept;
+  void (*column_dot)(const ColumnDotParams&, const KernelContext&) noexcept;
   void (*cross_entropy)(const CrossEntropyParams&, const KernelContext&) noexcept;
   void (*adam)(const AdamParams&, const KernelContext&) noexcept;
   void (*adam8)(const Adam8Params&, const KernelContext&) noexcept;

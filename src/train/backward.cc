@@ -8,6 +8,7 @@ namespace ink {
 
 void Tape::RunForward(Node& node) {
   const OpTable& ops = device_.ops();
+  if (node.low_rank != nullptr) return ForwardLowRank(node);
   if (const auto* linear = std::get_if<LinearRecord>(&node.record)) {
     LinearParams p;
     p.x = linear->x.data;
@@ -52,6 +53,7 @@ void Tape::RunForward(Node& node) {
   } else if (const auto* moe = std::get_if<MoeRecord>(&node.record)) {
     ForwardMoe(*moe, node.extra);
   }
+  std::visit([&](const auto& record) { DropResult(node, record.y); }, node.record);
 }
 
 void Tape::RunBackward(Node& node) {
@@ -59,6 +61,10 @@ void Tape::RunBackward(Node& node) {
   const bool used =
       std::visit([&](const auto& record) { return HasGradient(record.y); }, node.record);
   if (!used) return;
+  if (node.low_rank != nullptr) return BackLowRank(node);
+  if (training_) {
+    std::visit([&](const auto& record) { DropResult(node, Incoming(record.y)); }, node.record);
+  }
   if (const auto* attention = std::get_if<AttentionRecord>(&node.record)) {
     BackAttention(*attention, node.extra);
   } else if (const auto* moe = std::get_if<MoeRecord>(&node.record)) {
@@ -106,7 +112,10 @@ void Tape::Back(const LinearRecord& r) {
   bool fresh = false;
   const Tensor dx = GradientFor(r.x, &fresh);
   if (dx.empty()) return;
-  INK_CHECK(parameter != nullptr);
+  if (parameter == nullptr) {
+    FrozenGradInput(r.weight->packed, dy, dx, !fresh, workspace_.data());
+    return;
+  }
   MatmulParams p;
   p.a = dy.data;
   p.a_stride = dy.stride;
@@ -120,6 +129,22 @@ void Tape::Back(const LinearRecord& r) {
   p.bfloat16 = options_.bfloat16;
   p.workspace = workspace_.data();
   device_.Launch(kernels_.matmul, p);
+}
+
+void Tape::FrozenGradInput(const PackedMatrix& weight, Tensor dy, Tensor dx, bool accumulate,
+                           std::byte* workspace) {
+  LinearGradInputParams p;
+  p.dy = dy.data;
+  p.dy_stride = dy.stride;
+  p.num_rows = dy.rows;
+  p.weight = weight;
+  p.dx = dx.data;
+  p.dx_stride = dx.stride;
+  p.accumulate = accumulate;
+  p.bfloat16 = options_.bfloat16;
+  p.ids = reinterpret_cast<const int32_t*>(frozen_ids_.data());
+  p.workspace = workspace;
+  LinearGradInput(device_, p);
 }
 
 void Tape::Back(const EmbedRecord& r) {

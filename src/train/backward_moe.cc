@@ -72,8 +72,15 @@ void Tape::MixtureOfExperts(const MoeRecord& record) {
   linear.num_weights = 1;
   linear.weights[0] = record.gate->packed;
   widest.m = std::max(widest.m, rows);
+  LinearGradInputParams frozen_up, frozen_down;
+  frozen_up.num_rows = frozen_down.num_rows = rows;
+  frozen_up.weight = record.gate->packed;
+  frozen_down.weight = record.down->packed;
   NeedWorkspace(static_cast<size_t>(Parts(rows, d, f).rest) * sizeof(float) +
-                MatmulWorkspaceBytes(widest) + LinearWorkspaceBytes(linear));
+                MatmulWorkspaceBytes(widest) + LinearWorkspaceBytes(linear) +
+                std::max(LinearGradInputWorkspaceBytes(frozen_up),
+                         LinearGradInputWorkspaceBytes(frozen_down)));
+  frozen_rows_ = std::max({frozen_rows_, d, f});
 }
 
 void Tape::ForwardMoe(const MoeRecord& r, Tensor routing) {
@@ -91,7 +98,8 @@ void Tape::BackMoe(const MoeRecord& r, Tensor routing) {
   Parameter* gate = parameters_->Find(*r.gate);
   Parameter* up = parameters_->Find(*r.up);
   Parameter* down = parameters_->Find(*r.down);
-  INK_CHECK(gate != nullptr && up != nullptr && down != nullptr);
+  // All three are trained, or none is.
+  INK_CHECK((gate != nullptr) == (up != nullptr) && (gate != nullptr) == (down != nullptr));
   device_.Synchronize();
   const int64_t rows = r.x.rows, d = r.x.cols, f = r.gate->packed.rows;
   const int k = r.top_k, num_experts = static_cast<int>(r.logits.cols);
@@ -117,7 +125,9 @@ void Tape::BackMoe(const MoeRecord& r, Tensor routing) {
   };
   // dW += a^T b.
   auto weight_gradient = [&](const float* a, int64_t m, const float* b, int64_t n, int64_t count,
-                             float* to) {
+                             Parameter* parameter, int expert) {
+    if (parameter == nullptr) return;
+    float* to = parameter->grad + expert * d * f;
     MatmulParams p;
     p.a = a;
     p.a_stride = m;
@@ -134,8 +144,15 @@ void Tape::BackMoe(const MoeRecord& r, Tensor routing) {
     p.workspace = rest;
     device_.Launch(kernels_.matmul, p);
   };
-  auto input_gradient = [&](const float* a, int64_t count, const Parameter& w, int expert,
-                            float* to, bool accumulate) {
+  auto input_gradient = [&](float* a, int64_t count, const Weight& weight,
+                            const Parameter* parameter, int expert, float* to, bool accumulate) {
+    if (parameter == nullptr) {
+      const PackedMatrix one = Expert(weight.packed, expert);
+      FrozenGradInput(one, {a, count, one.rows, one.rows}, {to, count, one.cols, one.cols},
+                      accumulate, rest);
+      return;
+    }
+    const Parameter& w = *parameter;
     MatmulParams p;
     p.a = a;
     p.a_stride = p.k = w.rows;
@@ -178,16 +195,16 @@ void Tape::BackMoe(const MoeRecord& r, Tensor routing) {
       }
       dweights[slots[i]] = static_cast<float>(dot);
     }
-    weight_gradient(d_out, d, base + parts.h, f, n, down->grad + e * d * f);
-    input_gradient(d_out, n, *down, e, base + parts.dh, false);
+    weight_gradient(d_out, d, base + parts.h, f, n, down, e);
+    input_gradient(d_out, n, *r.down, down, e, base + parts.dh, false);
     device_.Launch(
         kernels_.glu_grad,
         GluGradParams{base + parts.gate, base + parts.up, base + parts.dh, base + parts.dgate,
                       base + parts.dup, n, f, f, f, true, r.activation});
-    weight_gradient(base + parts.dgate, f, x, d, n, gate->grad + e * d * f);
-    weight_gradient(base + parts.dup, f, x, d, n, up->grad + e * d * f);
-    input_gradient(base + parts.dgate, n, *gate, e, base + parts.dx, false);
-    input_gradient(base + parts.dup, n, *up, e, base + parts.dx, true);
+    weight_gradient(base + parts.dgate, f, x, d, n, gate, e);
+    weight_gradient(base + parts.dup, f, x, d, n, up, e);
+    input_gradient(base + parts.dgate, n, *r.gate, gate, e, base + parts.dx, false);
+    input_gradient(base + parts.dup, n, *r.up, up, e, base + parts.dx, true);
     device_.Synchronize();
     if (dx.empty()) continue;
     for (int64_t i = 0; i < n; ++i) {

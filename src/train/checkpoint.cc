@@ -4,6 +4,7 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "base/atomic_file.h"
 
@@ -12,10 +13,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kMagic = "inkstone-checkpoint-1\n";
+constexpr std::string_view kMagic = "inkstone-checkpoint-2\n";
+
+// What moves at a time: whole words of the checksum.
+constexpr size_t kChunk = size_t{4} << 20;
 
 // FNV-1a over 8-byte words: enough to tell a damaged file.
-uint64_t Checksum(uint64_t hash, const std::vector<std::byte>& bytes) {
+uint64_t Checksum(uint64_t hash, std::span<const std::byte> bytes) {
   size_t i = 0;
   for (; i + 8 <= bytes.size(); i += 8) {
     uint64_t word;
@@ -46,16 +50,18 @@ std::vector<std::string> Files(const std::string& folder) {
 }
 
 Result<Checkpoint> Read(const std::string& path) {
-  INK_ASSIGN_OR_RETURN(const std::string content, ReadFile(path));
+  INK_ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
+  const std::string_view content(reinterpret_cast<const char*>(file.bytes().data()),
+                                 file.bytes().size());
   auto damaged = [&](const std::string& what) { return Corrupt(path + ": " + what); };
   if (!content.starts_with(kMagic)) return damaged("expected a checkpoint of this program");
   const size_t end = content.find('\n', kMagic.size());
   if (end == std::string::npos) return damaged("the header does not end");
   const auto json =
-      nlohmann::json::parse(content.begin() + kMagic.size(), content.begin() + end, nullptr, false);
+      nlohmann::json::parse(content.substr(kMagic.size(), end - kMagic.size()), nullptr, false);
   if (!json.is_object()) return damaged("the header is not JSON");
   Checkpoint c;
-  uint64_t values = 0, optimizer = 0, checksum = 0;
+  uint64_t values = 0, optimizer = 0;
   auto integer = [&](const char* key, auto* out) {
     auto at = json.find(key);
     if (at == json.end() || !at->is_number_integer()) return false;
@@ -72,26 +78,35 @@ Result<Checkpoint> Read(const std::string& path) {
       !integer("epoch", &c.epoch) || !integer("piece", &c.piece) || !integer("tokens", &c.tokens) ||
       !number("loss_mean", &c.loss_mean) || !number("loss_square", &c.loss_square) ||
       !number("best", &c.best) || !integer("values", &values) ||
-      !integer("optimizer", &optimizer) || !integer("checksum", &checksum) ||
-      !json.contains("recipe") || !json["recipe"].is_string()) {
+      !integer("optimizer", &optimizer) || !json.contains("recipe") ||
+      !json["recipe"].is_string()) {
     return damaged("the header lacks a field");
   }
   c.recipe = json["recipe"].get<std::string>();
   const uint64_t left = content.size() - end - 1;
-  if (values > left || optimizer != left - values) {
+  if (values > left || optimizer > left - values || left - values - optimizer != 8) {
     return damaged("expected " + std::to_string(values) + " + " + std::to_string(optimizer) +
-                   " bytes after the header, got " + std::to_string(left));
+                   " + 8 bytes after the header, got " + std::to_string(left));
   }
-  const auto* data = reinterpret_cast<const std::byte*>(content.data() + end + 1);
-  c.values.assign(data, data + values);
-  c.optimizer.assign(data + values, data + values + optimizer);
-  if (Checksum(Checksum(1, c.values), c.optimizer) != checksum) return damaged("wrong checksum");
+  c.values = file.bytes().subspan(end + 1, values);
+  c.optimizer = file.bytes().subspan(end + 1 + values, optimizer);
+  uint64_t hash = 1, checksum = 0;
+  for (std::span<const std::byte> part : {c.values, c.optimizer}) {
+    for (size_t at = 0; at < part.size(); at += kChunk) {
+      const auto chunk = part.subspan(at, std::min(kChunk, part.size() - at));
+      hash = Checksum(hash, chunk);
+      file.DropPages(static_cast<size_t>(chunk.data() - file.bytes().data()), chunk.size());
+    }
+  }
+  std::memcpy(&checksum, c.optimizer.data() + c.optimizer.size(), 8);
+  if (hash != checksum) return damaged("wrong checksum");
+  c.file = std::move(file);
   return c;
 }
 
 }  // namespace
 
-Status WriteCheckpoint(const std::string& folder, const Checkpoint& c, int keep) {
+Status WriteCheckpoint(const std::string& folder, const Checkpoint& c, int keep, Device* device) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return IoError(folder + ": cannot create the folder: " + error.message());
@@ -105,17 +120,38 @@ Status WriteCheckpoint(const std::string& folder, const Checkpoint& c, int keep)
                                  {"best", c.best},
                                  {"values", c.values.size()},
                                  {"optimizer", c.optimizer.size()},
-                                 {"checksum", Checksum(Checksum(1, c.values), c.optimizer)},
                                  {"recipe", c.recipe}};
   INK_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(folder + "/" + Name(c.step)));
   INK_RETURN_IF_ERROR(file.Write(kMagic));
   INK_RETURN_IF_ERROR(file.Write(json.dump() + "\n"));
-  INK_RETURN_IF_ERROR(file.Write(c.values));
-  INK_RETURN_IF_ERROR(file.Write(c.optimizer));
+  uint64_t hash = 1;
+  std::vector<std::byte> host(device != nullptr ? kChunk : 0);
+  for (std::span<const std::byte> part : {c.values, c.optimizer}) {
+    for (size_t at = 0; at < part.size(); at += kChunk) {
+      std::span<const std::byte> chunk = part.subspan(at, std::min(kChunk, part.size() - at));
+      if (device != nullptr) {
+        device->CopyToHost(host.data(), chunk.data(), chunk.size());
+        chunk = {host.data(), chunk.size()};
+      }
+      hash = Checksum(hash, chunk);
+      INK_RETURN_IF_ERROR(file.Write(chunk));
+    }
+  }
+  INK_RETURN_IF_ERROR(file.Write(std::as_bytes(std::span(&hash, 1))));
   INK_RETURN_IF_ERROR(file.Commit());
   const std::vector<std::string> files = Files(folder);
   for (size_t i = static_cast<size_t>(keep); i < files.size(); ++i) fs::remove(files[i], error);
   return OkStatus();
+}
+
+void CopyFromCheckpoint(const Checkpoint& c, std::span<const std::byte> part, Device& device,
+                        std::byte* to) {
+  for (size_t at = 0; at < part.size(); at += kChunk) {
+    const auto chunk = part.subspan(at, std::min(kChunk, part.size() - at));
+    device.CopyToDevice(to + at, chunk.data(), chunk.size());
+    device.Synchronize();
+    c.file.DropPages(static_cast<size_t>(chunk.data() - c.file.bytes().data()), chunk.size());
+  }
 }
 
 Result<Checkpoint> ReadNewestCheckpoint(const std::string& folder) {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
-#include <vector>
 
+#include "base/mapped_file.h"
 #include "base/status.h"
+#include "kernels/device.h"
 
 namespace ink {
 
@@ -17,13 +19,20 @@ struct Checkpoint {
   double loss_mean = 0, loss_square = 0;  // running, for spikes
   double best = 1e300;                    // best validation so far
   std::string recipe;                     // its text: another recipe cannot go on
-  std::vector<std::byte> values;          // float32 masters
-  std::vector<std::byte> optimizer;       // state
+  std::span<const std::byte> values;      // float32 masters
+  std::span<const std::byte> optimizer;   // state
+  MappedFile file;                        // of a checkpoint that was read: holds the two
 };
 
-/// Writes FOLDER/step-<step>.ckpt, then removes all but the newest `keep`. Errors: kIo; earlier
-/// checkpoints are untouched then.
-Status WriteCheckpoint(const std::string& folder, const Checkpoint& checkpoint, int keep);
+/// Writes FOLDER/step-<step>.ckpt, then removes all but the newest `keep`. `values` and `optimizer`
+/// are memory of `device` (of the host when null) and go to the file a few MiB at a time. Errors:
+/// kIo; earlier checkpoints are untouched then.
+Status WriteCheckpoint(const std::string& folder, const Checkpoint& checkpoint, int keep,
+                       Device* device = nullptr);
+
+/// Copies to device memory, letting go of the file's pages on the way.
+void CopyFromCheckpoint(const Checkpoint& checkpoint, std::span<const std::byte> part,
+                        Device& device, std::byte* to);
 
 /// The newest checkpoint that is whole. Errors: kNotFound (none), kCorrupt (the newest file is
 /// damaged and there is no older one).

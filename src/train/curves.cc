@@ -24,6 +24,7 @@ std::string Number(double x) {
 Result<std::string> DrawCurves(const std::string& log) {
   Curve loss{{}, "#2f6fab", "training loss (nats per token)"};
   Curve bits{{}, "#b3541e", "validation (bits per byte)"};
+  Curve held{{}, "#b3541e", "validation loss (nats per token)"};
   double last = 0, low = 1e300, high = -1e300;
   for (size_t at = 0; at < log.size();) {
     size_t end = log.find('\n', at);
@@ -44,6 +45,7 @@ Result<std::string> DrawCurves(const std::string& log) {
     };
     add("loss", loss);
     add("bits_per_byte", bits);
+    add("validation_loss", held);
   }
   if (loss.points.empty()) return InvalidArgument("the log has no steps to draw");
   constexpr double kWidth = 800, kHeight = 420, kLeft = 60, kTop = 20, kRight = 20, kBottom = 40;
@@ -64,7 +66,7 @@ Result<std::string> DrawCurves(const std::string& log) {
            Number(x_of(step) - 10) + "\" y=\"398\">" + Number(std::round(step)) + "</text>\n";
   }
   double label_y = 36;
-  for (const Curve* curve : {&loss, &bits}) {
+  for (const Curve* curve : {&loss, &bits, &held}) {
     if (curve->points.empty()) continue;
     // At most 800 points: more than one per pixel shows nothing.
     const size_t stride = std::max<size_t>(1, curve->points.size() / 800);

@@ -197,6 +197,10 @@ Status ForEachText(const DataSource& source, const std::function<Status(std::str
         INK_ASSIGN_OR_RETURN(all, StringField(json, "prompt", where));
         INK_ASSIGN_OR_RETURN(const std::string completion, StringField(json, "completion", where));
         all += completion;
+      } else if (source.format == DataFormat::kLabel) {
+        INK_ASSIGN_OR_RETURN(const std::string text_part, StringField(json, "text", where));
+        INK_ASSIGN_OR_RETURN(const std::string label, StringField(json, "label", where));
+        all = LabelPrompt(source.label_template, text_part) + " " + label;
       } else {
         INK_ASSIGN_OR_RETURN(const Json* messages, Messages(json, where));
         for (const Json& message : *messages) {
@@ -254,9 +258,15 @@ Result<std::vector<Document>> ReadDocuments(const DataSource& source, const Toke
   for (const std::string& file : files) {
     INK_RETURN_IF_ERROR(ForEachJson(file, [&](const Json& json, const std::string& where) {
       std::vector<Part> parts;
+      std::string label;
       if (is_chat) {
         INK_ASSIGN_OR_RETURN(const Json* messages, Messages(json, where));
         INK_ASSIGN_OR_RETURN(parts, ChatParts(*messages, chat[0], tokenizer, where));
+      } else if (source.format == DataFormat::kLabel) {
+        INK_ASSIGN_OR_RETURN(std::string text, StringField(json, "text", where));
+        INK_ASSIGN_OR_RETURN(label, StringField(json, "label", where));
+        INK_RETURN_IF_ERROR(CheckText(label, where));
+        parts = {{LabelPrompt(source.label_template, text), false}, {" " + label, true}};
       } else {
         INK_ASSIGN_OR_RETURN(std::string prompt, StringField(json, "prompt", where));
         INK_ASSIGN_OR_RETURN(std::string completion, StringField(json, "completion", where));
@@ -267,14 +277,24 @@ Result<std::vector<Document>> ReadDocuments(const DataSource& source, const Toke
         if (!part.text.empty()) INK_RETURN_IF_ERROR(CheckText(part.text, where));
       }
       add(parts);
+      Document& added = documents.back();
+      added.label = std::move(label);
+      if (source.format == DataFormat::kLabel) {
+        added.prompt_tokens =
+            std::find(added.counts.begin(), added.counts.end(), true) - added.counts.begin();
+      }
       return OkStatus();
     }));
   }
   return documents;
 }
 
-PieceOrder::PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed)
-    : inputs_(std::move(inputs)), context_(context), seed_(seed) {
+PieceOrder::PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed,
+                       double prompt_weight)
+    : inputs_(std::move(inputs)),
+      context_(context),
+      seed_(seed),
+      prompt_weight_(static_cast<float>(prompt_weight)) {
   BuildEpoch();
 }
 
@@ -330,38 +350,12 @@ void PieceOrder::NextBatch(int64_t max_tokens, TrainBatch* batch) {
       batch->tokens.push_back(d.tokens[at]);
       batch->positions.push_back(static_cast<int32_t>(i));
       const bool counts = d.counts.empty() || d.counts[at + 1];
-      batch->targets.push_back(counts ? d.tokens[at + 1] : -1);
+      batch->targets.push_back(counts || prompt_weight_ > 0 ? d.tokens[at + 1] : -1);
+      if (prompt_weight_ > 0) batch->weights.push_back(counts ? 1.0f : prompt_weight_);
     }
     batch->lengths.push_back(p.length);
     ++piece_;
   }
-}
-
-TextScore ScoreText(ModelStep& step, const std::vector<int32_t>& tokens, int64_t bytes,
-                    int64_t context, int64_t max_tokens) {
-  TextScore score;
-  score.bytes = bytes;
-  const auto n = static_cast<int64_t>(tokens.size());
-  TrainBatch batch;
-  auto flush = [&] {
-    const StepLoss loss = step.Evaluate(batch);
-    score.nats += loss.sum;
-    score.tokens += loss.targets;
-    batch.Clear();
-  };
-  for (int64_t start = 0, scored = 1; scored < n; start += context / 2) {
-    const int64_t end = std::min(n, start + context);
-    if (batch.num_tokens() + end - 1 - start > max_tokens) flush();
-    for (int64_t i = start; i + 1 < end; ++i) {
-      batch.tokens.push_back(tokens[static_cast<size_t>(i)]);
-      batch.positions.push_back(static_cast<int32_t>(i - start));
-      batch.targets.push_back(i + 1 >= scored ? tokens[static_cast<size_t>(i) + 1] : -1);
-    }
-    batch.lengths.push_back(end - 1 - start);
-    scored = end;
-  }
-  if (batch.num_tokens() > 0) flush();
-  return score;
 }
 
 }  // namespace ink

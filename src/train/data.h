@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "text/label_prompt.h"
 #include "text/tokenizer.h"
 #include "train/model_step.h"
 
@@ -18,6 +19,7 @@ enum class DataFormat {
   kText,      // a file is one document; of a folder, each *.txt
   kJsonText,  // JSON lines {"text": ...}
   kPrompt,    // JSON lines {"prompt": ..., "completion": ...}: loss on the completion
+  kLabel,     // JSON lines {"text": ..., "label": ...}: loss on the label after the text's template
   kChat,      // JSON lines {"messages": [{"role", "content"}]}: loss on what the assistant says
 };
 
@@ -25,6 +27,7 @@ struct DataSource {
   std::string path;
   DataFormat format = DataFormat::kText;
   double weight = 1;  // how often its documents are seen per epoch; fractions by lot
+  std::string label_template{kDefaultLabelTemplate};  // kLabel (text/label_prompt.h)
 };
 
 /// Calls `text` with each document's plain text, for tokenizer training and byte counts. For prompt
@@ -35,6 +38,8 @@ Status ForEachText(const DataSource& source, const std::function<Status(std::str
 struct Document {
   std::vector<int32_t> tokens;  // ends with the end-of-text token
   std::vector<bool> counts;     // whether predicting tokens[i] counts; empty: all do
+  std::string label;            // kLabel
+  int64_t prompt_tokens = 0;    // kLabel: what stands before the label
 };
 
 /// Reads and tokenizes. Errors: those of ForEachText; kInvalidArgument for chat data when the
@@ -49,7 +54,8 @@ class PieceOrder {
     const std::vector<Document>* documents;
     double weight;
   };
-  PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed);
+  /// `prompt_weight`: how much a target counts that a document does not count by itself.
+  PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed, double prompt_weight = 0);
 
   /// Fills `batch` with whole pieces up to `max_tokens`; moves on. At least one piece.
   void NextBatch(int64_t max_tokens, TrainBatch* batch);
@@ -57,6 +63,7 @@ class PieceOrder {
   int64_t epoch() const { return epoch_; }
   int64_t piece() const { return piece_; }
   int64_t tokens_per_epoch() const { return epoch_tokens_; }
+  int64_t memory_bytes() const { return static_cast<int64_t>(pieces_.capacity() * sizeof(Piece)); }
   void Seek(int64_t epoch, int64_t piece);
 
  private:
@@ -69,20 +76,10 @@ class PieceOrder {
   std::vector<Input> inputs_;
   int64_t context_;
   uint64_t seed_;
+  float prompt_weight_;
   std::vector<Piece> pieces_;
   int64_t epoch_ = 0, piece_ = 0;
   int64_t epoch_tokens_ = 0;
 };
-
-/// Bits per byte of `text` under the model as `perplexity` measures it: windows of `context` tokens
-/// advance by half, each token is scored once; the first token is not scored.
-struct TextScore {
-  double nats = 0;
-  int64_t tokens = 0;
-  int64_t bytes = 0;
-  double bits_per_byte() const { return nats / 0.6931471805599453 / static_cast<double>(bytes); }
-};
-TextScore ScoreText(ModelStep& step, const std::vector<int32_t>& tokens, int64_t bytes,
-                    int64_t context, int64_t max_tokens);
 
 }  // namespace ink

@@ -286,6 +286,14 @@ std::unique_ptr<WeightSource> MakeSource(const MasterModel& model, DType matrix_
 }
 
 Status WriteMasterModel(const MasterModel& model, const std::string& path, DType type) {
+  return WriteMasterModel(
+      model, path, [&](const MasterTensor&) { return type; },
+      [](const MasterTensor& t) { return t.values; });
+}
+
+Status WriteMasterModel(const MasterModel& model, const std::string& path,
+                        const std::function<DType(const MasterTensor&)>& wanted,
+                        const std::function<std::vector<float>(const MasterTensor&)>& values_of) {
   INK_ASSIGN_OR_RETURN(std::string_view arch, model.metadata.GetString("general.architecture"));
   const std::string prefix(arch);
   INK_ASSIGN_OR_RETURN(uint32_t heads, model.metadata.GetU32(prefix + ".attention.head_count", 0));
@@ -298,6 +306,7 @@ Status WriteMasterModel(const MasterModel& model, const std::string& path, DType
     if (t.is_vector) return DType::kF32;
     // Routers decide which expert runs: as everywhere, they stay in float32.
     if (t.name.find("ffn_gate_inp") != std::string::npos) return DType::kF32;
+    const DType type = wanted(t);
     return t.cols % Info(type).block_values == 0 ? type : DType::kF16;
   };
   for (const MasterTensor& t : model.tensors) {
@@ -314,6 +323,7 @@ Status WriteMasterModel(const MasterModel& model, const std::string& path, DType
     if (interleaved && t.name.find(".attn_q.") != std::string::npos) n = heads;
     if (interleaved && t.name.find(".attn_k.") != std::string::npos) n = kv_heads;
     const int64_t rows = t.is_vector ? 1 : t.rows * t.experts;
+    const std::vector<float> values = values_of(t);
     std::vector<std::byte> bytes(static_cast<size_t>(RowBytes(stored, t.cols)));
     for (int64_t stored_row = 0; stored_row < rows; ++stored_row) {
       int64_t row = stored_row;
@@ -325,13 +335,13 @@ Status WriteMasterModel(const MasterModel& model, const std::string& path, DType
         row = stored_row - in_head + in_head % 2 * (d / 2) + in_head / 2;
       } else if (n > 0) {
         const int64_t d = t.cols / n;
-        swapped.resize(t.values.size());
+        swapped.resize(values.size());
         for (int64_t c = 0; c < t.cols; ++c) {
-          swapped[c] = t.values[c - c % d + c % d % 2 * (d / 2) + c % d / 2];
+          swapped[c] = values[c - c % d + c % d % 2 * (d / 2) + c % d / 2];
         }
         from = swapped.data();
       }
-      if (from == nullptr) from = t.values.data() + row * t.cols;
+      if (from == nullptr) from = values.data() + row * t.cols;
       format->encode(from, nullptr, bytes.data(), t.cols);
       INK_RETURN_IF_ERROR(writer.Write(bytes));
     }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -68,8 +69,13 @@ Result<MasterModel> ReadMasterModel(const WeightSource& source);
 /// A source whose matrices have type `matrix_type` (F32 or BF16). `model` outlives it.
 std::unique_ptr<WeightSource> MakeSource(const MasterModel& model, DType matrix_type);
 
-/// Writes a GGUF file with F32 vectors and matrices of `type`; rows that are no multiple of its
-/// block stay F16. Q and K rows of Llama are permuted as that format wants. Errors: kIo.
+/// Writes a GGUF file with F32 vectors and matrices of the types that `type_of` says; rows that are
+/// no multiple of a type's block stay F16. Q and K rows of Llama are permuted as that format wants.
+/// `values_of` gives a tensor's values, one tensor at a time. Errors: kIo.
+Status WriteMasterModel(const MasterModel& model, const std::string& path,
+                        const std::function<DType(const MasterTensor&)>& type_of,
+                        const std::function<std::vector<float>(const MasterTensor&)>& values_of);
+/// The same with the model's own values and one type.
 Status WriteMasterModel(const MasterModel& model, const std::string& path, DType type);
 
 }  // namespace ink

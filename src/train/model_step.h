@@ -18,15 +18,18 @@ struct TrainBatch {
   std::vector<int32_t> tokens;
   std::vector<int32_t> positions;  // from 0 in each sequence
   std::vector<int32_t> targets;    // the token to predict at each place, -1: none
+  std::vector<float> weights;      // how much each target counts; empty: all of them 1
   std::vector<int64_t> lengths;    // of the sequences, adding up to tokens.size()
 
   void Clear();
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_targets() const;
+  /// Sum of the targets' weights.
+  double target_weight() const;
 };
 
 struct StepLoss {
-  double sum = 0;       // of -log p over the targets, in nats
+  double sum = 0;       // of weight * -log p over the targets, in nats
   int64_t targets = 0;  // tokens counted
 };
 
@@ -35,16 +38,19 @@ class ModelStep {
   struct Options {
     bool bfloat16 = true;
     bool recompute = false;
-    int64_t max_tokens = 0;              // of a batch
-    int64_t loss_chunk_bytes = 8 << 20;  // logits that exist at a time
+    int64_t max_tokens = 0;                 // of a batch
+    int64_t loss_chunk_bytes = 8 << 20;     // logits that exist at a time
+    double dropout = 0, token_dropout = 0;  // see TapeOptions
   };
   /// Plans and allocates. Errors: kOutOfMemory.
   static Result<std::unique_ptr<ModelStep>> Create(Device& device, const Model& model,
                                                    const ParameterStore& parameters,
-                                                   const Options& options);
+                                                   const Options& options,
+                                                   const LowRankSet* adapters = nullptr);
 
-  /// Adds gradients of grad_scale * (sum of -log p) to the parameters' gradients.
-  StepLoss ForwardBackward(const TrainBatch& batch, float grad_scale);
+  /// Adds gradients of grad_scale * (sum of weight * -log p) to the parameters' gradients. `seed`
+  /// chooses what dropout takes away.
+  StepLoss ForwardBackward(const TrainBatch& batch, float grad_scale, uint64_t seed = 0);
   /// The loss alone; per-token losses [num_tokens] (0 without target) to `losses` if given.
   StepLoss Evaluate(const TrainBatch& batch, std::vector<float>* losses = nullptr);
 
@@ -58,7 +64,7 @@ class ModelStep {
 
  private:
   ModelStep(Device& device, const Model& model, const ParameterStore& parameters,
-            const Options& options);
+            const Options& options, const LowRankSet* adapters);
   StepLoss Run(const TrainBatch& batch, bool backward, float grad_scale,
                std::vector<float>* losses);
   Tensor RunModel(ExecContext& context, const ForwardBatch& batch);
@@ -70,6 +76,7 @@ class ModelStep {
   const TrainKernels& kernels_;
   const Options options_;
   Tape tape_;
+  const bool adapted_;
   StateView state_;
   Buffer scratch_, losses_, ids_;
   int64_t scratch_bytes_ = 0;

@@ -220,19 +220,4 @@ void Optimizer::Step(double lr_scale, double grad_scale) {
   parameters_.Repack();
 }
 
-void Optimizer::Save(std::vector<std::byte>* out) const {
-  out->resize(state_.size());
-  device_.CopyToHost(out->data(), state_.data(), state_.size());
-}
-
-Status Optimizer::Load(std::span<const std::byte> bytes, int64_t steps) {
-  if (bytes.size() != state_.size()) {
-    return Corrupt("optimizer state: expected " + std::to_string(state_.size()) + " bytes, got " +
-                   std::to_string(bytes.size()));
-  }
-  device_.CopyToDevice(state_.data(), bytes.data(), bytes.size());
-  steps_ = steps;
-  return OkStatus();
-}
-
 }  // namespace ink

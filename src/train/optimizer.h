@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,9 +46,11 @@ class Optimizer {
 
   int64_t steps() const { return steps_; }
   int64_t state_bytes() const { return static_cast<int64_t>(state_.size()); }
-  /// Everything a later run needs to go on exactly, and back.
-  void Save(std::vector<std::byte>* out) const;
-  Status Load(std::span<const std::byte> bytes, int64_t steps);
+  /// Everything a later run needs to go on exactly, in device memory; a later run fills it and
+  /// tells the steps.
+  std::span<std::byte> state() const { return {state_.data(), state_.size()}; }
+  int64_t scratch_bytes() const { return static_cast<int64_t>(scratch_.size() + partial_.size()); }
+  void set_steps(int64_t steps) { steps_ = steps; }
 
  private:
   Optimizer(Device& device, ParameterStore& parameters, const OptimizerConfig& config,

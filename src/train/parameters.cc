@@ -73,6 +73,44 @@ Result<std::unique_ptr<ParameterStore>> ParameterStore::Create(Device& device, M
   return store;
 }
 
+Result<std::unique_ptr<ParameterStore>> ParameterStore::CreateFree(Device& device,
+                                                                   const MasterModel& tensors,
+                                                                   bool bfloat16) {
+  std::unique_ptr<ParameterStore> store(new ParameterStore(device, bfloat16));
+  std::vector<int64_t> offsets;
+  for (const MasterTensor& tensor : tensors.tensors) {
+    auto parameter = std::make_unique<Parameter>();
+    parameter->name = tensor.name;
+    parameter->experts = tensor.experts;
+    parameter->rows = tensor.rows;
+    parameter->cols = tensor.cols;
+    parameter->is_vector = tensor.is_vector;
+    offsets.push_back(store->flat_size_);
+    store->flat_size_ += (tensor.size() + 15) / 16 * 16;
+    store->num_parameters_ += tensor.size();
+    store->parameters_.push_back(std::move(parameter));
+  }
+  const size_t bytes = static_cast<size_t>(store->flat_size_) * sizeof(float);
+  INK_ASSIGN_OR_RETURN(store->value_buffer_, device.Allocate(bytes, LedgerEntry::kTraining));
+  INK_ASSIGN_OR_RETURN(store->grad_buffer_, device.Allocate(bytes, LedgerEntry::kTraining));
+  store->values_ = reinterpret_cast<float*>(store->value_buffer_.data());
+  store->grads_ = reinterpret_cast<float*>(store->grad_buffer_.data());
+  for (size_t i = 0; i < offsets.size(); ++i) {
+    Parameter& p = *store->parameters_[i];
+    p.value = store->values_ + offsets[i];
+    p.grad = store->grads_ + offsets[i];
+    device.CopyToDevice(reinterpret_cast<std::byte*>(p.value), tensors.tensors[i].values.data(),
+                        static_cast<size_t>(p.size()) * sizeof(float));
+  }
+  return store;
+}
+
+Parameter* ParameterStore::Find(std::string_view name) const {
+  for (const auto& p : parameters_) {
+    if (p->name == name) return p.get();
+  }
+  return nullptr;
+}
 Parameter* ParameterStore::Find(const Weight& weight) const {
   auto at = by_data_.find(weight.packed.data);
   return at == by_data_.end() ? nullptr : at->second;
@@ -85,7 +123,7 @@ Parameter* ParameterStore::Find(const VectorWeight& weight) const {
 void ParameterStore::Repack() {
   const TrainKernels& kernels = TrainKernelsFor(device_.ops().name);
   for (const auto& p : parameters_) {
-    if (p->is_vector) continue;
+    if (p->is_vector || p->panels.data == nullptr) continue;
     for (int e = 0; e < p->experts; ++e) {
       PackWeightParams pack;
       pack.w = p->value + e * p->rows * p->cols;

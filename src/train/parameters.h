@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -36,6 +37,12 @@ class ParameterStore {
   static Result<std::unique_ptr<ParameterStore>> Create(Device& device, Model& model,
                                                         const MasterModel& master, bool bfloat16);
 
+  /// Parameters without a model: the tensors' values, no panels; found by name.
+  static Result<std::unique_ptr<ParameterStore>> CreateFree(Device& device,
+                                                            const MasterModel& tensors,
+                                                            bool bfloat16);
+
+  Parameter* Find(std::string_view name) const;
   /// Null for a weight that is not trained.
   Parameter* Find(const Weight& weight) const;
   Parameter* Find(const VectorWeight& weight) const;

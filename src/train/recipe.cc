@@ -116,6 +116,22 @@ class Table {
     return *this;
   }
 
+  Table& Strings(const char* key, std::vector<std::string>* out) {
+    if (const toml::node* node = Find(key)) {
+      const toml::array* array = node->as_array();
+      out->clear();
+      for (size_t i = 0; array != nullptr && i < array->size(); ++i) {
+        auto value = array->get(i)->value_exact<std::string>();
+        if (!value || value->empty()) break;
+        out->push_back(*value);
+      }
+      if (array == nullptr || out->empty() || out->size() != array->size()) {
+        Fail(*node, key, "a list of strings");
+      }
+    }
+    return *this;
+  }
+
   Status Finish() {
     if (table_ != nullptr && status_.ok()) {
       for (const auto& [key, node] : *table_) {
@@ -156,21 +172,26 @@ class Table {
 constexpr int64_t kBig = int64_t{1} << 40;
 
 Status ReadData(const std::string& name, const std::string& title, const toml::table* table,
-                DataSource* out, Table** rest_of = nullptr) {
+                DataSource* out) {
   Table t(name, title, table);
   int format = 0;
   t.String("path", &out->path)
-      .Choice("format", {"text", "jsonl", "prompt", "chat"}, &format)
-      .Number("weight", &out->weight, 0, 1000);
+      .Choice("format", {"text", "jsonl", "prompt", "label", "chat"}, &format)
+      .Number("weight", &out->weight, 0, 1000)
+      .String("template", &out->label_template);
   INK_RETURN_IF_ERROR(t.Finish());
   if (out->path.empty()) return InvalidArgument(name + ": " + title + ": expected a path");
   out->format = static_cast<DataFormat>(format);
+  if (out->label_template.find("{text}") == std::string::npos) {
+    return InvalidArgument(name + ": " + title + " template: expected {text} in it, got \"" +
+                           out->label_template + "\"");
+  }
   return OkStatus();
 }
 
 }  // namespace
 
-Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name) {
+Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name, bool finetune) {
   toml::parse_result parsed = toml::parse(text, name);
   if (!parsed) {
     return InvalidArgument(name + ":" + std::to_string(parsed.error().source().begin.line) +
@@ -178,14 +199,15 @@ Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name) 
   }
   const toml::table& root = parsed.table();
   TrainRecipe r;
-  const std::set<std::string_view> tables = {"model",  "tokenizer", "data",     "validation",
-                                             "train",  "optimizer", "schedule", "checkpoint",
-                                             "output", "sample"};
+  std::set<std::string_view> tables = {"model",    "data",       "validation", "train", "optimizer",
+                                       "schedule", "checkpoint", "output",     "sample"};
+  tables.insert(finetune ? "adapter" : "tokenizer");
   for (const auto& [key, node] : root) {
     if (!tables.contains(key.str())) {
       return InvalidArgument(Where(name, node) + ": unknown table \"" + std::string(key.str()) +
-                             "\", expected model, tokenizer, data, validation, train, optimizer, "
-                             "schedule, checkpoint, output or sample");
+                             "\", expected model, data, validation, train, optimizer, schedule, "
+                             "checkpoint, output, sample or " +
+                             (finetune ? "adapter" : "tokenizer"));
     }
     if (key.str() == "data" ? !node.is_array_of_tables() : !node.is_table()) {
       return InvalidArgument(
@@ -199,25 +221,30 @@ Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name) 
   };
   Table model = table("model");
   ModelShape& s = r.shape;
-  model.String("from", &r.from)
-      .String("architecture", &s.architecture)
-      .String("name", &s.name)
-      .Int("d_model", &s.d_model, 2, 1 << 20)
-      .Int("ffn", &s.ffn_dim, 1, 1 << 22)
-      .Int("layers", &s.num_layers, 1, 4096)
-      .Int("heads", &s.num_heads, 1, 4096)
-      .Int("kv_heads", &s.num_kv_heads, 1, 4096)
-      .Int("head_dim", &s.head_dim, 2, 256)
-      .Int("context", &s.context, 2, 1 << 24)
-      .Bool("tied", &s.tied)
-      .Number("rope_base", &s.rope_base, 1, 1e9)
-      .Number("eps", &s.eps, 1e-12, 1)
-      .Int("sliding_window", &s.sliding_window, 0, 1 << 24)
-      .Int("experts", &s.num_experts, 0, 4096)
-      .Int("experts_per_token", &s.experts_per_token, 1, 4096)
-      .Ints("share", &s.share);
+  if (finetune) {
+    r.shape.context = 0;
+    model.Int("context", &s.context, 2, 1 << 24);
+  } else {
+    model.String("from", &r.from)
+        .String("architecture", &s.architecture)
+        .String("name", &s.name)
+        .Int("d_model", &s.d_model, 2, 1 << 20)
+        .Int("ffn", &s.ffn_dim, 1, 1 << 22)
+        .Int("layers", &s.num_layers, 1, 4096)
+        .Int("heads", &s.num_heads, 1, 4096)
+        .Int("kv_heads", &s.num_kv_heads, 1, 4096)
+        .Int("head_dim", &s.head_dim, 2, 256)
+        .Int("context", &s.context, 2, 1 << 24)
+        .Bool("tied", &s.tied)
+        .Number("rope_base", &s.rope_base, 1, 1e9)
+        .Number("eps", &s.eps, 1e-12, 1)
+        .Int("sliding_window", &s.sliding_window, 0, 1 << 24)
+        .Int("experts", &s.num_experts, 0, 4096)
+        .Int("experts_per_token", &s.experts_per_token, 1, 4096)
+        .Ints("share", &s.share);
+  }
   INK_RETURN_IF_ERROR(model.Finish());
-  if (!model.present()) return InvalidArgument(name + ": expected a table [model]");
+  if (!model.present() && !finetune) return InvalidArgument(name + ": expected a table [model]");
   Table tokenizer = table("tokenizer");
   tokenizer.String("file", &r.tokenizer_file)
       .Int("vocabulary", &r.vocabulary, 258, 1 << 22)
@@ -235,13 +262,15 @@ Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name) 
     Table t = table("validation");
     int format = 0;
     t.String("path", &r.validation.path)
-        .Choice("format", {"text", "jsonl", "prompt", "chat"}, &format)
+        .Choice("format", {"text", "jsonl", "prompt", "label", "chat"}, &format)
+        .String("template", &r.validation.label_template)
+        .Number("share", &r.validation_share, 0, 0.9)
         .Int("every", &r.validation_every, 0, kBig)
         .Int("context", &r.validation_context, 2, 1 << 24)
         .Int("bytes", &r.validation_bytes, 0, kBig);
     INK_RETURN_IF_ERROR(t.Finish());
-    if (r.validation.path.empty()) {
-      return InvalidArgument(name + ": [validation]: expected a path");
+    if (r.validation.path.empty() == (r.validation_share == 0)) {
+      return InvalidArgument(name + ": [validation]: expected one of path and share");
     }
     r.validation.format = static_cast<DataFormat>(format);
   }
@@ -255,6 +284,9 @@ Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name) 
       .Int("seed", &seed, 0, std::numeric_limits<int64_t>::max())
       .Choice("precision", {"bf16", "f32"}, &precision)
       .Bool("recompute", &r.recompute)
+      .Number("dropout", &r.dropout, 0, 0.95)
+      .Number("token_dropout", &r.token_dropout, 0, 0.95)
+      .Number("prompt_loss", &r.prompt_loss, 0, 1)
       .Number("clip", &r.clip, 0, 1e9)
       .Number("skip_spike", &r.skip_spike, 0, 1e9);
   INK_RETURN_IF_ERROR(train.Finish());
@@ -294,6 +326,24 @@ Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name) 
   Table output = table("output");
   output.String("type", &r.output_type);
   INK_RETURN_IF_ERROR(output.Finish());
+  Table adapter = table("adapter");
+  int method = 1;
+  double adapter_dropout = 0;
+  adapter.Choice("method", {"full", "lora", "rslora", "dora", "qlora"}, &method)
+      .Int("rank", &r.adapter.rank, 1, 4096)
+      .Number("alpha", &r.adapter.alpha, 1e-6, 1e6)
+      .Number("dropout", &adapter_dropout, 0, 0.95)
+      .Strings("targets", &r.adapter.targets);
+  INK_RETURN_IF_ERROR(adapter.Finish());
+  if (adapter.present()) r.method = static_cast<TuneMethod>(method);
+  r.adapter.dropout = adapter_dropout;
+  r.adapter.rank_stabilized = r.method == TuneMethod::kRsLora;
+  r.adapter.dora = r.method == TuneMethod::kDora;
+  if (r.method != TuneMethod::kFull && (r.dropout > 0 || r.token_dropout > 0)) {
+    return InvalidArgument(name +
+                           ": [train] dropout and token_dropout: expected with full training only; "
+                           "[adapter] dropout is the adapter's");
+  }
   Table sample = table("sample");
   sample.String("prompt", &r.sample_prompt).Int("tokens", &r.sample_tokens, 1, 4096);
   return sample.Finish().ok() ? Result<TrainRecipe>(std::move(r)) : sample.Finish();

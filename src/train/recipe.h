@@ -8,10 +8,13 @@
 
 #include "base/status.h"
 #include "train/data.h"
+#include "train/low_rank.h"
 #include "train/master_model.h"
 #include "train/optimizer.h"
 
 namespace ink {
+
+enum class TuneMethod { kFull, kLora, kRsLora, kDora, kQLora };
 
 enum class ScheduleKind { kConstant, kCosine, kWsd };
 
@@ -29,6 +32,7 @@ struct TrainRecipe {
   int64_t validation_every = 250;  // steps; 0: never
   int64_t validation_context = 0;  // 0: the model's
   int64_t validation_bytes = 0;    // at most so much text; 0: all
+  double validation_share = 0;     // of the training documents, held back from training
   // [train]
   int64_t steps = 0;
   double epochs = 0;             // used when steps is 0
@@ -37,8 +41,11 @@ struct TrainRecipe {
   uint64_t seed = 1;
   bool bfloat16 = true;
   bool recompute = false;
-  double clip = 1.0;      // global norm; 0: no clipping
-  double skip_spike = 0;  // skips a step whose loss exceeds the mean by so many deviations
+  double dropout = 0;        // residual (TapeOptions)
+  double token_dropout = 0;  // of whole input tokens
+  double prompt_loss = 0;    // how much a prompt's own tokens count beside the completion's
+  double clip = 1.0;         // global norm; 0: no clipping
+  double skip_spike = 0;     // skips a step whose loss exceeds the mean by so many deviations
   // [optimizer], [schedule]
   OptimizerConfig optimizer;
   ScheduleKind schedule = ScheduleKind::kCosine;
@@ -50,7 +57,10 @@ struct TrainRecipe {
   double checkpoint_minutes = 0;   // or minutes, whichever comes first; 0: never by time
   int keep = 2;
   // [output]
-  std::string output_type = "bf16";
+  std::string output_type;  // empty: bf16, or when fine-tuning the base's types
+  // [adapter], fine-tuning only
+  TuneMethod method = TuneMethod::kFull;
+  LowRankConfig adapter;
   // [sample]
   std::string sample_prompt;
   int64_t sample_tokens = 48;
@@ -58,7 +68,9 @@ struct TrainRecipe {
 
 /// Errors: kInvalidArgument with `name` and line: not TOML, an unknown key, a value of the wrong
 /// type or out of range.
-Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name);
+/// `finetune`: [model] may be absent and names no sizes; [adapter] is allowed.
+Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name,
+                                bool finetune = false);
 
 /// The learning rate at step `step` (from 0) of `steps`, as a share of the highest.
 double ScheduleAt(const TrainRecipe& recipe, int64_t step, int64_t steps);

@@ -15,11 +15,13 @@ constexpr int64_t kPlanZone = int64_t{1} << 42;
 
 }  // namespace
 
-Tape::Tape(Device& device, const ParameterStore* parameters, const TapeOptions& options)
+Tape::Tape(Device& device, const ParameterStore* parameters, const TapeOptions& options,
+           const LowRankSet* adapters)
     : device_(device),
       kernels_(TrainKernelsFor(device.ops().name)),
       parameters_(parameters),
-      options_(options) {}
+      options_(options),
+      adapters_(adapters) {}
 
 void Tape::BeginPlan() {
   planning_ = true;
@@ -42,6 +44,11 @@ Status Tape::EndPlan() {
   INK_ASSIGN_OR_RETURN(activations_, device_.Allocate(bytes, LedgerEntry::kTraining));
   INK_ASSIGN_OR_RETURN(gradients_, device_.Allocate(bytes, LedgerEntry::kTraining));
   INK_ASSIGN_OR_RETURN(workspace_, device_.Allocate(workspace_bytes_, LedgerEntry::kTraining));
+  std::vector<int32_t> ids(static_cast<size_t>(frozen_rows_));
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
+  INK_ASSIGN_OR_RETURN(frozen_ids_,
+                       device_.Allocate(ids.size() * sizeof(int32_t), LedgerEntry::kTraining));
+  if (!ids.empty()) device_.CopyToDevice(frozen_ids_.data(), ids.data(), ids.size() * 4);
   Reset();
   return OkStatus();
 }
@@ -111,8 +118,14 @@ void Tape::EndLayer(int layer, Tensor) {
 void Tape::NeedWorkspace(size_t bytes) { workspace_bytes_ = std::max(workspace_bytes_, bytes); }
 
 void Tape::Record(const OpRecord& record) {
-  if (planning_) PlanRecord(record);
-  nodes_.push_back({record, layer_, {}});
+  Node node{record, layer_, {}};
+  node.stream = static_cast<int64_t>(nodes_.size());
+  nodes_.push_back(node);
+  if (planning_) {
+    PlanRecord(record);
+  } else {
+    std::visit([&](const auto& r) { DropResult(node, r.y); }, record);
+  }
 }
 
 DenseAttentionParams Tape::AttentionCall(const AttentionRecord& r, Tensor lse) {
@@ -172,6 +185,14 @@ void Tape::PlanRecord(const OpRecord& record) {
     dx.n = r->x.cols;
     dx.k = r->y.cols;
     NeedWorkspace(MatmulWorkspaceBytes(dx));
+    if (parameters_->Find(*r->weight) == nullptr) {
+      frozen_rows_ = std::max(frozen_rows_, r->weight->packed.rows);
+      LinearGradInputParams frozen;
+      frozen.num_rows = r->x.rows;
+      frozen.weight = r->weight->packed;
+      NeedWorkspace(LinearGradInputWorkspaceBytes(frozen));
+      return;
+    }
     MatmulParams dw;
     dw.m = r->y.cols;
     dw.n = r->x.cols;

@@ -12,6 +12,7 @@
 #include "kernels/device.h"
 #include "kernels/train_kernels.h"
 #include "ops/recorder.h"
+#include "train/low_rank.h"
 #include "train/parameters.h"
 
 namespace ink {
@@ -19,12 +20,16 @@ namespace ink {
 struct TapeOptions {
   bool bfloat16 = true;
   bool recompute = false;
+  double dropout = 0;        // of the embedding and of what each block adds to the stream
+  double token_dropout = 0;  // of whole tokens of the embedding
 };
 
-class Tape : public Recorder {
+class Tape : public Recorder, public LinearHook {
  public:
   /// `parameters` outlives the tape; weights it does not know are constants.
-  Tape(Device& device, const ParameterStore* parameters, const TapeOptions& options);
+  /// `adapters` (may be null) outlives it too; the tape is then the context's LinearHook.
+  Tape(Device& device, const ParameterStore* parameters, const TapeOptions& options,
+       const LowRankSet* adapters = nullptr);
 
   // A plan pass comes first: run the forward pass once with a measuring ExecContext between
   // BeginPlan and EndPlan, which allocates what the pass needed. Errors: kOutOfMemory.
@@ -32,8 +37,15 @@ class Tape : public Recorder {
   Status EndPlan();
   int64_t activation_bytes() const { return activation_bytes_; }
   int64_t gradient_bytes() const { return activation_bytes_; }
-  int64_t workspace_bytes() const { return static_cast<int64_t>(workspace_bytes_); }
+  int64_t workspace_bytes() const {
+    return static_cast<int64_t>(workspace_bytes_) + static_cast<int64_t>(frozen_ids_.size());
+  }
 
+  /// Whether dropout acts, and the seed of its choices, until the next call.
+  void SetTraining(bool training, uint64_t seed) {
+    training_ = training;
+    dropout_seed_ = seed;
+  }
   /// Forgets everything recorded.
   void Reset();
   /// Where the tape stands, to run and forget a part of it (the loss, chunk by chunk).
@@ -61,6 +73,8 @@ class Tape : public Recorder {
   void MixtureOfExperts(const MoeRecord& record) override;
   void BeginLayer(int layer, Tensor input) override;
   void EndLayer(int layer, Tensor output) override;
+  // LinearHook
+  void AfterLinear(ExecContext& context, const Weight& weight, Tensor x, Tensor y) override;
 
  private:
   static constexpr int kOutside = -1;
@@ -73,7 +87,9 @@ class Tape : public Recorder {
   struct Node {
     OpRecord record;
     int layer;
-    Tensor extra;  // attention: log-sum-exp; experts: see moe
+    Tensor extra;  // attention: log-sum-exp; experts: see moe; adapters: scale * A x
+    const LowRank* low_rank = nullptr;  // set: what an adapter adds to the record's result
+    int64_t stream = 0;                 // of dropout
   };
   struct LayerState {
     Tensor input;  // where the layer's ops read it
@@ -115,12 +131,26 @@ class Tape : public Recorder {
   void BackAttention(const AttentionRecord& r, Tensor lse);
   void BackMoe(const MoeRecord& r, Tensor extra);
   void ForwardMoe(const MoeRecord& r, Tensor extra);
+  void ForwardLowRank(const Node& node);
+  void BackLowRank(const Node& node);
+  /// dx (+)= dy W of a frozen weight, or of an expert of a stack.
+  void FrozenGradInput(const PackedMatrix& weight, Tensor dy, Tensor dx, bool accumulate,
+                       std::byte* workspace);
+  Tensor AdapterInput(const Node& node, Tensor x);
+  bool DropsOut(double rate) const;
+  void Drop(Tensor x, double rate, int64_t stream, bool whole_rows);
+  void DropResult(const Node& node, Tensor result_or_gradient);
   void AddGradient(Tensor x, Tensor dy, float scale);
 
   Device& device_;
   const TrainKernels& kernels_;
   const ParameterStore* parameters_;
   const TapeOptions options_;
+  const LowRankSet* adapters_;
+  bool training_ = false;
+  uint64_t dropout_seed_ = 0;
+  int64_t frozen_rows_ = 0;  // of the largest frozen matrix
+  Buffer frozen_ids_;        // 0, 1, 2, ..
   bool planning_ = false;
   Zone zones_[3];  // kept, and the two that layers take in turn
   int layer_ = kOutside;

@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "kernels/device.h"
+#include "model/weight_source.h"
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
@@ -36,7 +37,14 @@ struct TrainEvents {
     bool skipped;
   };
   std::function<void(const Step&)> step;
-  std::function<void(int64_t step, double bits_per_byte, bool best)> validated;
+  struct Validation {
+    int64_t step;
+    const char* metric;  // "bits per byte", or "loss" in nats per token that counts
+    double value;
+    double accuracy;  // labelled data, else 0
+    bool best;
+  };
+  std::function<void(const Validation&)> validated;
   std::function<void(int64_t step, const std::string& text)> sampled;
   std::function<void(const std::string& what)> note;
   /// Asked after each step; true stops after a checkpoint, with kCancelled.
@@ -49,12 +57,22 @@ struct TrainRun {
   std::string data_folder;  // relative paths of the recipe are under it; may be empty
   std::string out_folder;
   bool resume = false;
+  // Fine-tuning: the base (outlives the run) and where the result goes, a GGUF file (model or
+  // adapter) or the folder of a PEFT adapter. out_folder holds checkpoints and log.
+  bool finetune = false;
+  const WeightSource* base = nullptr;
+  std::shared_ptr<const Tokenizer> base_tokenizer;
+  std::string base_name;
+  std::string result_path;
+  int64_t program_bytes = 0;  // resident before the run, for the plan
 };
 
 /// Leaves in out_folder: tokenizer.gguf, checkpoints/, log.jsonl, curves.svg, best.gguf (lowest
-/// validation so far) and model.gguf (the last weights). Errors: those of the recipe's parts;
-/// kInvalidArgument when the loss or a gradient is no number (says the step; the last checkpoint
-/// stays), when a tokenizer does not fit the model, and when `resume` finds another recipe.
+/// validation so far) and model.gguf (the last weights); fine-tuning leaves its result at
+/// result_path instead: the best by validation, the last where there is none. Errors: those of the
+/// recipe's parts; kInvalidArgument when the loss or a gradient is no number (says the step; the
+/// last checkpoint stays), when a tokenizer does not fit the model, and when `resume` finds another
+/// recipe.
 Status RunTraining(Device& device, const TrainRun& run, const TrainEvents& events);
 
 /// Trains a tokenizer on the recipe's data: byte-level BPE with one special token, <|endoftext|>,

@@ -246,6 +246,41 @@ void ColumnSum(const ColumnSumParams& p, const KernelContext&) noexcept {
   });
 }
 
+// The same hash as on the CPU: what is dropped does not depend on the device.
+void Dropout(const DropoutParams& p, const KernelContext&) noexcept {
+  const auto low = static_cast<uint32_t>(p.seed), high = static_cast<uint32_t>(p.seed >> 32);
+  const auto limit = static_cast<int64_t>(static_cast<double>(p.keep) * 4294967296.0);
+  Each(p.rows * p.cols, [=] __device__(int64_t i) {
+    const int64_t r = i / p.cols, c = i % p.cols;
+    uint32_t h = (static_cast<uint32_t>(p.whole_rows ? r : i) ^ low) * 0x85ebca6bu;
+    h = (h ^ (h >> 13) ^ high) * 0xc2b2ae35u;
+    h = (h ^ (h >> 16)) * 0x7feb352du;
+    h ^= h >> 15;
+    float* x = p.x + r * p.stride + c;
+    *x = static_cast<int64_t>(h) < limit ? *x * p.scale : 0.0f;
+  });
+}
+
+void ScaleColumns(const ScaleColumnsParams& p, const KernelContext&) noexcept {
+  Each(p.rows * p.cols, [=] __device__(int64_t i) {
+    const int64_t r = i / p.cols, c = i % p.cols;
+    const float shift = p.shift != nullptr ? p.shift[c] : 0.0f;
+    float* x = p.x + r * p.stride + c;
+    *x = (*x - shift) * p.scale[c] + shift;
+  });
+}
+
+void ColumnDot(const ColumnDotParams& p, const KernelContext&) noexcept {
+  Each(p.cols, [=] __device__(int64_t c) {
+    const float shift = p.shift != nullptr ? p.shift[c] : 0.0f;
+    float sum = 0;
+    for (int64_t r = 0; r < p.rows; ++r) {
+      sum += p.a[r * p.a_stride + c] * (p.b[r * p.b_stride + c] - shift);
+    }
+    p.to[c] += p.factor[c] * sum;
+  });
+}
+
 __global__ void CrossEntropyKernel(CrossEntropyParams p) {
   const int64_t row = blockIdx.x;
   const float* x = p.logits + row * p.vocab;
@@ -264,9 +299,10 @@ __global__ void CrossEntropyKernel(CrossEntropyParams p) {
   sum = BlockSum(sum);
   if (threadIdx.x == 0) p.loss[row] = most + logf(sum) - x[target];
   if (dx == nullptr) return;
-  const float scale = p.grad_scale / sum;
+  const float weight = p.grad_scale * (p.weights != nullptr ? p.weights[row] : 1.0f);
+  const float scale = weight / sum;
   for (int64_t i = threadIdx.x; i < p.vocab; i += blockDim.x) {
-    dx[i] = expf(x[i] - most) * scale - (i == target ? p.grad_scale : 0.0f);
+    dx[i] = expf(x[i] - most) * scale - (i == target ? weight : 0.0f);
   }
 }
 void CrossEntropy(const CrossEntropyParams& p, const KernelContext&) noexcept {
@@ -361,6 +397,9 @@ const TrainKernels kTrainKernels = {
     .add_scaled = AddScaled,
     .scatter_add = ScatterAdd,
     .column_sum = ColumnSum,
+    .dropout = Dropout,
+    .scale_columns = ScaleColumns,
+    .column_dot = ColumnDot,
     .cross_entropy = CrossEntropy,
     .adam = Adam,
     .adam8 = Adam8,
