@@ -7,7 +7,7 @@
 #include "base/rng.h"
 #include "text/gguf_vocab.h"
 #include "text/tokenizer_json.h"
-#include "train/nf4_source.h"
+#include "train/four_bit_source.h"
 #include "train/trainer_impl.h"
 
 namespace ink {
@@ -192,9 +192,9 @@ Status Trainer::PrepareFull(const WeightSource* base) {
 
 Status Trainer::PrepareAdapters(const WeightSource& base) {
   INK_ASSIGN_OR_RETURN(target_, AdapterTargetOf(base));
-  std::unique_ptr<WeightSource> nf4;
-  if (recipe_.method == TuneMethod::kQLora) nf4 = MakeNf4Source(base);
-  INK_ASSIGN_OR_RETURN(model_, LoadModel(nf4 != nullptr ? *nf4 : base, device_, {}));
+  std::unique_ptr<WeightSource> four_bit;
+  if (recipe_.method == TuneMethod::kQLora) four_bit = MakeFourBitSource(base);
+  INK_ASSIGN_OR_RETURN(model_, LoadModel(four_bit != nullptr ? *four_bit : base, device_, {}));
   INK_ASSIGN_OR_RETURN(adapters_, LowRankSet::Create(device_, *model_, target_, recipe_.adapter,
                                                      bfloat16_, recipe_.seed));
   parameters_ = &adapters_->parameters();

@@ -1,4 +1,4 @@
-#include "train/nf4_source.h"
+#include "train/four_bit_source.h"
 
 #include <map>
 #include <mutex>
@@ -10,9 +10,9 @@
 namespace ink {
 namespace {
 
-class Nf4Source : public WeightSource {
+class FourBitSource : public WeightSource {
  public:
-  explicit Nf4Source(const WeightSource& base) : base_(base) {}
+  explicit FourBitSource(const WeightSource& base) : base_(base) {}
   const std::string& path() const override { return base_.path(); }
   const Metadata& metadata() const override { return base_.metadata(); }
   bool Has(std::string_view name) const override { return base_.Has(name); }
@@ -26,15 +26,15 @@ class Nf4Source : public WeightSource {
     const bool is_float =
         tensor.type == DType::kF32 || tensor.type == DType::kF16 || tensor.type == DType::kBF16;
     const bool router = name.find("ffn_gate_inp") != std::string_view::npos;
-    if (!is_float || router || tensor.cols % Info(DType::kNF4).block_values != 0) return tensor;
+    if (!is_float || router || tensor.cols % Info(kFourBitType).block_values != 0) return tensor;
     const std::lock_guard lock(mutex_);
     Encoded& encoded = encoded_[std::string(name)];
-    const int64_t row_bytes = RowBytes(DType::kNF4, tensor.cols);
+    const int64_t row_bytes = RowBytes(kFourBitType, tensor.cols);
     if (encoded.bytes.empty()) {
       encoded.rows_left = tensor.rows * tensor.num_experts();
       encoded.bytes.resize(static_cast<size_t>(row_bytes * encoded.rows_left));
       const QuantFormat* from = FindQuantFormat(tensor.type);
-      const QuantFormat* to = FindQuantFormat(DType::kNF4);
+      const QuantFormat* to = FindQuantFormat(kFourBitType);
       std::vector<float> row(static_cast<size_t>(tensor.cols));
       std::byte* out = encoded.bytes.data();
       for (int e = 0; e < tensor.num_experts(); ++e) {
@@ -47,7 +47,7 @@ class Nf4Source : public WeightSource {
     }
     SourceTensor out;
     out.name = tensor.name;
-    out.type = DType::kNF4;
+    out.type = kFourBitType;
     out.rows = tensor.rows;
     out.cols = tensor.cols;
     for (int e = 0; e < tensor.num_experts(); ++e) {
@@ -60,7 +60,7 @@ class Nf4Source : public WeightSource {
                  int64_t num_rows) const override {
     const std::lock_guard lock(mutex_);
     const auto at = encoded_.find(tensor.name);
-    if (at == encoded_.end() || tensor.type != DType::kNF4) {
+    if (at == encoded_.end() || tensor.type != kFourBitType) {
       base_.DropPages(tensor, expert, first_row, num_rows);
       return;
     }
@@ -80,8 +80,8 @@ class Nf4Source : public WeightSource {
 
 }  // namespace
 
-std::unique_ptr<WeightSource> MakeNf4Source(const WeightSource& base) {
-  return std::make_unique<Nf4Source>(base);
+std::unique_ptr<WeightSource> MakeFourBitSource(const WeightSource& base) {
+  return std::make_unique<FourBitSource>(base);
 }
 
 }  // namespace ink
