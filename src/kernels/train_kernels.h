@@ -133,8 +133,9 @@ struct ColumnSumParams {
   int64_t rows = 0, cols = 0, from_stride = 0;
 };
 
-/// In place: x[r, c] = keep ? x[r, c] * scale : 0, where each value (or whole row) is kept when a hash
-/// of seed and place says so, with probability `keep`. The same seed gives the same choice again.
+/// In place: x[r, c] = keep ? x[r, c] * scale : 0, where each value (or whole row) is kept when a
+/// hash of seed and place says so, with probability `keep`. The same seed gives the same choice
+/// again.
 struct DropoutParams {
   float* x = nullptr;  // [rows, cols], row stride `stride`
   int64_t rows = 0, cols = 0, stride = 0;
