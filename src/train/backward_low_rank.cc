@@ -12,7 +12,8 @@ int64_t AlignBytes(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 }  // namespace
 
 // Called by Linear after it reported itself, so that in reverse the adapter's gradient comes first.
-void Tape::AfterLinear(ExecContext&, const Weight& weight, Tensor x, Tensor y) {
+void Tape::AfterLinear(ExecContext&, const Weight& weight, const VectorWeight*, Tensor x,
+                       Tensor y) {
   const LowRank* low_rank = adapters_ == nullptr ? nullptr : adapters_->Find(weight);
   if (low_rank == nullptr) return;
   Node node{LinearRecord{x, &weight, nullptr, y}, layer_, Allocate(x.rows, low_rank->a->rows)};

@@ -74,7 +74,8 @@ class Tape : public Recorder, public LinearHook {
   void BeginLayer(int layer, Tensor input) override;
   void EndLayer(int layer, Tensor output) override;
   // LinearHook
-  void AfterLinear(ExecContext& context, const Weight& weight, Tensor x, Tensor y) override;
+  void AfterLinear(ExecContext& context, const Weight& weight, const VectorWeight* bias, Tensor x,
+                   Tensor y) override;
 
  private:
   static constexpr int kOutside = -1;
