@@ -76,7 +76,7 @@ export async function startBrowser() {
 }
 
 /** Asks until `probe` gives something true. */
-export async function until(what, probe, ms = 20000) {
+export async function until(what, probe, ms = 60000) {
   const end = Date.now() + ms;
   for (;;) {
     const value = await probe();

@@ -13,7 +13,7 @@ if (shots) mkdirSync(shots, { recursive: true });
 const server = await startServer(inkstone, ['--sequences', '3']);
 const browser = await startBrowser();
 const page = browser.context.pages()[0];
-page.setDefaultTimeout(20000);
+page.setDefaultTimeout(60000);
 
 const shot = async (name) => {
   if (shots) await page.screenshot({ path: join(shots, `${name}.png`) });
@@ -146,6 +146,9 @@ step('retry keeps the earlier attempt', async () => {
   await last.getByText('3/3').waitFor();
 });
 
+/** How many attempts an answer has. A short answer may be over before its Stop button is seen. */
+const attempts = async (answer) => Number(/\d+\/(\d+)/.exec(await answer.innerText())?.[1] ?? 1);
+
 step('the chain that is shown is the chain that the server used', async () => {
   await openSettings();
   await setText('repetition, number', '1.1');
@@ -154,9 +157,10 @@ step('the chain that is shown is the chain that the server used', async () => {
   for (const preset of ['default', 'llamacpp', 'hf']) {
     await page.locator('#preset').selectOption(preset);
     const shown = await page.locator('#effective-chain').innerText();
+    const before = await attempts(answers.nth(1));
     await answers.nth(1).hover();
     await answers.nth(1).getByRole('button', { name: 'Retry' }).click();
-    await until('a start', () => button('Stop').isVisible());
+    await until('a new attempt', async () => await attempts(answers.nth(1)) > before);
     await idle();
     const title = await answers.nth(1).locator('.timing').getAttribute('title');
     assert.equal(/chain (.*)/.exec(title)[1], shown);
@@ -186,14 +190,15 @@ step('JSON Schema: enforced, refused where it cannot be, named where it is none'
   await button('New page').click();
   await composer.fill('The hero of the story: ');
   await composer.press('Enter');
-  await until('a start', () => button('Stop').isVisible());
+  await until('an answer', async () => (await answers.first().locator('.timing').count()) > 0);
   await idle();
   // A model of stories likes to fill its tokens with white space, which JSON allows: the penalty
   // is against that. Where it does, the page says so.
   for (let i = 0; i < 8 && (await answers.first().getByText('not complete').isVisible()); ++i) {
+    const before = await attempts(answers.first());
     await answers.first().hover();
     await answers.first().getByRole('button', { name: 'Retry' }).click();
-    await until('a start', () => button('Stop').isVisible());
+    await until('a new attempt', async () => await attempts(answers.first()) > before);
     await idle();
   }
   const value = JSON.parse(await answerText());
@@ -335,12 +340,12 @@ step('dark and light: by the system, and by choice', async () => {
   await page.locator('.list .title').last().click();
   await shot('dark');
   await page.getByRole('button', { name: /Colours: auto/ }).click();
-  assert.equal(await paper(), light);
+  await until('light by choice', async () => (await paper()) === light);
   await page.getByRole('button', { name: /Colours: light/ }).click();
   await page.emulateMedia({ colorScheme: 'light' });
-  assert.equal(await paper(), dark);
+  await until('dark by choice', async () => (await paper()) === dark);
   await page.getByRole('button', { name: /Colours: dark/ }).click();
-  assert.equal(await paper(), light);
+  await until('light again', async () => (await paper()) === light);
   // Text is readable in both: WCAG's ratio for small text.
   for (const scheme of ['light', 'dark']) {
     await page.emulateMedia({ colorScheme: scheme });
