@@ -8,10 +8,14 @@ import { chromium } from 'playwright-core';
 
 export const browserPath = process.env.INKSTONE_CHROMIUM || '/usr/bin/chromium';
 
-/** Starts `inkstone serve` on a free port. */
+/**
+ * Starts `inkstone serve` on a free port. With the plain kernels: the story model writes 2,000 tokens
+ * a second with the fast ones, and an answer would be over before the browser drew its beginning.
+ */
 export async function startServer(inkstone, args = []) {
   const child = spawn(inkstone, ['serve', '--port', '0', '--quiet', ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, INKSTONE_ISA: 'reference' },
   });
   const url = await new Promise((resolve, reject) => {
     let out = '';
