@@ -22,27 +22,6 @@ struct Options {
   bool json = false;
 };
 
-nlohmann::ordered_json ToJson(const KeyInfo& info) {
-  const KeyPolicy& p = info.policy;
-  nlohmann::ordered_json json;
-  json["id"] = info.id;
-  json["name"] = info.name;
-  json["created"] = info.created;
-  json["revoked"] =
-      info.revoked == 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(info.revoked);
-  json["models"] = p.models;
-  json["adapters"] = p.adapters;
-  json["requests_per_minute"] = p.requests_per_minute;
-  json["tokens_per_minute"] = p.tokens_per_minute;
-  json["tokens_per_day"] = p.tokens_per_day;
-  json["max_concurrency"] = p.max_concurrency;
-  json["priority"] = p.priority;
-  json["weight"] = p.weight;
-  json["admin"] = p.admin;
-  json["tokens_today"] = info.tokens_today;
-  return json;
-}
-
 std::string Day(int64_t seconds) {
   const std::time_t time = seconds;
   std::tm parts{};
@@ -54,7 +33,7 @@ std::string Day(int64_t seconds) {
 
 Status ShowSecret(const Options& o, const KeyStore::Created& made) {
   if (o.json) {
-    nlohmann::ordered_json json = ToJson(made.info);
+    nlohmann::ordered_json json = KeyJson(made.info);
     json["key"] = made.secret;
     INK_RETURN_IF_ERROR(WriteOutput(json.dump() + "\n"));
   } else {
@@ -91,7 +70,7 @@ Status List(const Options& o) {
   INK_ASSIGN_OR_RETURN(std::vector<KeyInfo> keys, store->List());
   if (o.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (const KeyInfo& info : keys) list.push_back(ToJson(info));
+    for (const KeyInfo& info : keys) list.push_back(KeyJson(info));
     INK_RETURN_IF_ERROR(WriteOutput(list.dump() + "\n"));
     return FlushOutput();
   }

@@ -37,8 +37,7 @@ Hash HashSecret(std::string_view secret) {
   return hash;
 }
 
-std::string PolicyText(const KeyPolicy& p) {
-  Json json;
+void AddPolicy(const KeyPolicy& p, Json& json) {
   json["models"] = p.models;
   json["adapters"] = p.adapters;
   json["requests_per_minute"] = p.requests_per_minute;
@@ -48,6 +47,11 @@ std::string PolicyText(const KeyPolicy& p) {
   json["priority"] = p.priority;
   json["weight"] = p.weight;
   json["admin"] = p.admin;
+}
+
+std::string PolicyText(const KeyPolicy& p) {
+  Json json;
+  AddPolicy(p, json);
   return DumpJson(json);
 }
 
@@ -71,6 +75,17 @@ Result<KeyPolicy> ParsePolicy(const std::string& text) {
 }
 
 }  // namespace
+
+Json KeyJson(const KeyInfo& info) {
+  Json json;
+  json["id"] = info.id;
+  json["name"] = info.name;
+  json["created"] = info.created;
+  json["revoked"] = info.revoked == 0 ? Json() : Json(info.revoked);
+  AddPolicy(info.policy, json);
+  json["tokens_today"] = info.tokens_today;
+  return json;
+}
 
 // One statement at a time under the mutex: a check costs microseconds, and simplicity is worth more
 // than concurrency here.

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "serve/json_text.h"
 
 namespace ink {
 
@@ -39,6 +40,9 @@ struct KeyInfo {
   int64_t revoked = 0;  // 0: in force
   int64_t tokens_today = 0;
 };
+
+/// What lists show of a key: the same for people's tools and the admin API.
+Json KeyJson(const KeyInfo& info);
 
 /// Thread-safe. Other processes may change the file at the same time.
 class KeyStore {

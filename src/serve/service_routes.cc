@@ -47,26 +47,6 @@ std::string IsoTime(int64_t seconds) {
   return text;
 }
 
-Json KeyJson(const KeyInfo& info) {
-  const KeyPolicy& p = info.policy;
-  Json json;
-  json["id"] = info.id;
-  json["name"] = info.name;
-  json["created"] = info.created;
-  json["revoked"] = info.revoked == 0 ? Json() : Json(info.revoked);
-  json["models"] = p.models;
-  json["adapters"] = p.adapters;
-  json["requests_per_minute"] = p.requests_per_minute;
-  json["tokens_per_minute"] = p.tokens_per_minute;
-  json["tokens_per_day"] = p.tokens_per_day;
-  json["max_concurrency"] = p.max_concurrency;
-  json["priority"] = p.priority;
-  json["weight"] = p.weight;
-  json["admin"] = p.admin;
-  json["tokens_today"] = info.tokens_today;
-  return json;
-}
-
 constexpr Field kModelFields[] = {
     {"name", FieldUse::kHonoured, R"({"type":"string"})"},
     {"path", FieldUse::kHonoured, R"({"type":"string"})"},
