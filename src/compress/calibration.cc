@@ -6,6 +6,7 @@
 
 #include "formats/gguf_writer.h"
 #include "ops/exec_context.h"
+#include "ops/linear.h"
 
 namespace ink {
 namespace {
@@ -14,15 +15,6 @@ int64_t Align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Columns of one task; rows are added in order, so that sums do not depend on threads.
 constexpr int64_t kTaskCols = 512;
-
-LinearParams ParamsOf(const PackedMatrix& matrix, int64_t num_rows) {
-  LinearParams params;
-  params.num_rows = num_rows;
-  params.cols = matrix.cols;
-  params.num_weights = 1;
-  params.weights[0] = matrix;
-  return params;
-}
 
 PackedMatrix ExpertOf(const PackedMatrix& stack, int64_t expert) {
   PackedMatrix matrix = stack;
@@ -79,7 +71,7 @@ void Calibration::AfterExperts(ExecContext& context, const MoeExpertsParams& p, 
   device_.CopyToHost(host_.data(), reinterpret_cast<const std::byte*>(p.x),
                      host_.size() * sizeof(float));
   // What the experts' down projections read exists only inside the op: compute it once more.
-  LinearParams both = ParamsOf(ExpertOf(p.gate, 0), p.num_tokens);
+  LinearParams both = LinearParamsOf(ExpertOf(p.gate, 0), p.num_tokens);
   both.num_weights = 2;
   both.weights[1] = ExpertOf(p.up, 0);
   const int64_t x_bytes = Align(p.num_tokens * p.dim * 4);

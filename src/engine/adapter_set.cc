@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ops/elementwise.h"
+#include "ops/linear.h"
 
 namespace ink {
 namespace {
@@ -15,15 +16,6 @@ int64_t Align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Adapters of one request; far above use, and a bound on the work a request can ask for.
 constexpr size_t kMaxUses = 64;
-
-LinearParams ParamsOf(const PackedMatrix& matrix, int64_t num_rows) {
-  LinearParams params;
-  params.num_rows = num_rows;
-  params.cols = matrix.cols;
-  params.num_weights = 1;
-  params.weights[0] = matrix;
-  return params;
-}
 
 }  // namespace
 
@@ -59,7 +51,8 @@ void AdapterSet::ScratchSizes::Cover(const AdapterWeights::Matrix& matrix, int64
   low = std::max(low, rows * matrix.a.rows);
   delta = std::max(delta, rows * matrix.b.rows);
   for (const PackedMatrix* m : {&matrix.a, &matrix.b}) {
-    workspace = std::max(workspace, static_cast<int64_t>(LinearWorkspaceBytes(ParamsOf(*m, rows))));
+    workspace =
+        std::max(workspace, static_cast<int64_t>(LinearWorkspaceBytes(LinearParamsOf(*m, rows))));
   }
 }
 
@@ -287,14 +280,14 @@ void AdapterSet::Apply(ExecContext& context, const Term& term, const VectorWeigh
   std::byte* workspace = scratch_.data() + Align(sizes_.low * 4) + Align(sizes_.delta * 4);
   for (int64_t first = 0; first < x.rows; first += step) {
     const int64_t count = std::min(step, x.rows - first);
-    LinearParams down = ParamsOf(a, count);
+    LinearParams down = LinearParamsOf(a, count);
     down.x = x.data + first * x.stride;
     down.x_stride = x.stride;
     down.y[0] = low;
     down.y_stride[0] = a.rows;
     down.workspace = workspace;
     context.Launch(device_.ops().linear, down);
-    LinearParams up = ParamsOf(b, count);
+    LinearParams up = LinearParamsOf(b, count);
     up.x = low;
     up.x_stride = a.rows;
     up.y[0] = delta;

@@ -48,4 +48,13 @@ Tensor Linear(ExecContext& context, Tensor x, const Weight& weight, const Vector
   return y;
 }
 
+LinearParams LinearParamsOf(const PackedMatrix& matrix, int64_t num_rows) {
+  LinearParams params;
+  params.num_rows = num_rows;
+  params.cols = matrix.cols;
+  params.num_weights = 1;
+  params.weights[0] = matrix;
+  return params;
+}
+
 }  // namespace ink

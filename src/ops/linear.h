@@ -21,4 +21,7 @@ void Linear(ExecContext& context, Tensor x, std::initializer_list<LinearTerm> te
 Tensor Linear(ExecContext& context, Tensor x, const Weight& weight,
               const VectorWeight* bias = nullptr);
 
+/// Of a launch outside a model's forward pass: one weight's shapes, without x, y and workspace.
+LinearParams LinearParamsOf(const PackedMatrix& matrix, int64_t num_rows);
+
 }  // namespace ink
