@@ -75,6 +75,9 @@ void ServedModel::ReadFormat() {
   control_texts_.emplace_back(kHiddenBegin);
   std::stable_sort(control_texts_.begin(), control_texts_.end(),
                    [](const auto& a, const auto& b) { return a.size() > b.size(); });
+  for (const std::string& text : control_texts_) {
+    if (control_starts_.find(text[0]) == std::string::npos) control_starts_ += text[0];
+  }
 }
 
 // Control tokens in a client's text are set apart before the template runs, which would make them
@@ -83,6 +86,11 @@ std::string ServedModel::Hide(std::string_view text, bool assistant) const {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
+    // Most bytes begin no control token, and vocabularies may have thousands of them.
+    const size_t next = std::min(text.find_first_of(control_starts_, i), text.size());
+    out += text.substr(i, next - i);
+    i = next;
+    if (i == text.size()) break;
     size_t found = control_texts_.size();
     for (size_t k = 0; k < control_texts_.size(); ++k) {
       const std::string& control = control_texts_[k];

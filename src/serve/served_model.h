@@ -98,6 +98,7 @@ class ServedModel {
   std::string bos_, eos_;
   // What may not be read as a control token where a client wrote it: texts of control tokens.
   std::vector<std::string> control_texts_;
+  std::string control_starts_;  // their first bytes, each once
 
   using CacheEntry = std::pair<std::string, std::shared_ptr<const CompiledConstraint>>;
   mutable std::mutex mutex_;
