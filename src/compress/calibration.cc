@@ -7,11 +7,10 @@
 #include "formats/gguf_writer.h"
 #include "ops/exec_context.h"
 #include "ops/linear.h"
+#include "tensor/align.h"
 
 namespace ink {
 namespace {
-
-int64_t Align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Columns of one task; rows are added in order, so that sums do not depend on threads.
 constexpr int64_t kTaskCols = 512;
@@ -74,8 +73,8 @@ void Calibration::AfterExperts(ExecContext& context, const MoeExpertsParams& p, 
   LinearParams both = LinearParamsOf(ExpertOf(p.gate, 0), p.num_tokens);
   both.num_weights = 2;
   both.weights[1] = ExpertOf(p.up, 0);
-  const int64_t x_bytes = Align(p.num_tokens * p.dim * 4);
-  const int64_t hidden_bytes = Align(p.num_tokens * p.ffn_dim * 4);
+  const int64_t x_bytes = AlignBytes(p.num_tokens * p.dim * 4);
+  const int64_t hidden_bytes = AlignBytes(p.num_tokens * p.ffn_dim * 4);
   const int64_t total =
       x_bytes + 3 * hidden_bytes + static_cast<int64_t>(LinearWorkspaceBytes(both));
   if (total > static_cast<int64_t>(expert_scratch_.size())) {

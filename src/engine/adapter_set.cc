@@ -8,11 +8,10 @@
 
 #include "ops/elementwise.h"
 #include "ops/linear.h"
+#include "tensor/align.h"
 
 namespace ink {
 namespace {
-
-int64_t Align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Adapters of one request; far above use, and a bound on the work a request can ask for.
 constexpr size_t kMaxUses = 64;
@@ -39,7 +38,7 @@ const std::string& AdapterSet::Lease::scope() const {
 }
 
 int64_t AdapterSet::ScratchSizes::bytes() const {
-  return Align(low * 4) + Align(delta * 4) + Align(workspace);
+  return AlignBytes(low * 4) + AlignBytes(delta * 4) + AlignBytes(workspace);
 }
 
 void AdapterSet::ScratchSizes::Cover(const AdapterWeights::Matrix& matrix, int64_t max_rows,
@@ -116,7 +115,7 @@ Result<std::shared_ptr<const AdapterSet::Gains>> AdapterSet::GainsOf(const Entry
   auto gains = std::make_shared<Gains>();
   int64_t bytes = 0;
   const auto& matrices = entry.weights->matrices();
-  for (const auto& m : matrices) bytes += Align(static_cast<int64_t>(m.magnitude.size()) * 4);
+  for (const auto& m : matrices) bytes += AlignBytes(static_cast<int64_t>(m.magnitude.size()) * 4);
   INK_ASSIGN_OR_RETURN(gains->buffer,
                        device_.Allocate(static_cast<size_t>(bytes), LedgerEntry::kWeights));
   std::byte* at = gains->buffer.data();
@@ -128,7 +127,7 @@ Result<std::shared_ptr<const AdapterSet::Gains>> AdapterSet::GainsOf(const Entry
     const std::vector<float> values = m.Gain(scale);
     device_.CopyToDevice(at, values.data(), values.size() * 4);
     gains->of_matrix.push_back(reinterpret_cast<const float*>(at));
-    at += Align(static_cast<int64_t>(values.size()) * 4);
+    at += AlignBytes(static_cast<int64_t>(values.size()) * 4);
   }
   std::shared_ptr<const Gains> out = std::move(gains);
   known = out;
@@ -276,8 +275,9 @@ void AdapterSet::Apply(ExecContext& context, const Term& term, const VectorWeigh
   const int64_t step = std::min({x.rows, sizes_.low / a.rows, sizes_.delta / b.rows});
   INK_CHECK_GT(step, 0);
   auto* low = reinterpret_cast<float*>(scratch_.data());
-  auto* delta = reinterpret_cast<float*>(scratch_.data() + Align(sizes_.low * 4));
-  std::byte* workspace = scratch_.data() + Align(sizes_.low * 4) + Align(sizes_.delta * 4);
+  auto* delta = reinterpret_cast<float*>(scratch_.data() + AlignBytes(sizes_.low * 4));
+  std::byte* workspace =
+      scratch_.data() + AlignBytes(sizes_.low * 4) + AlignBytes(sizes_.delta * 4);
   for (int64_t first = 0; first < x.rows; first += step) {
     const int64_t count = std::min(step, x.rows - first);
     LinearParams down = LinearParamsOf(a, count);

@@ -4,11 +4,10 @@
 #include <cmath>
 
 #include "quant/quant_format.h"
+#include "tensor/align.h"
 
 namespace ink {
 namespace {
-
-int64_t Align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Rows of the base that are decoded at a time for row norms.
 constexpr int64_t kNormRows = 256;
@@ -118,7 +117,7 @@ Result<AdapterWeights> AdapterWeights::Lay(const Adapter& adapter, const Model& 
     matrix.scale = adapter.Scale(m);
     INK_ASSIGN_OR_RETURN(matrix.a, device.PlanPacked(DType::kF32, m.rank, m.in, 1));
     INK_ASSIGN_OR_RETURN(matrix.b, device.PlanPacked(DType::kF32, m.out, m.rank, 1));
-    *bytes += Align(matrix.a.expert_bytes) + Align(matrix.b.expert_bytes);
+    *bytes += AlignBytes(matrix.a.expert_bytes) + AlignBytes(matrix.b.expert_bytes);
     out.matrices_.push_back(std::move(matrix));
   }
   out.dora_ = adapter.dora();
@@ -131,7 +130,7 @@ Result<int64_t> AdapterWeights::PlanBytes(const Adapter& adapter, const Model& m
   INK_RETURN_IF_ERROR(Lay(adapter, model, device, &bytes).status());
   // Gains of the scale it will be used with.
   for (const Adapter::Matrix& m : adapter.matrices) {
-    bytes += Align(static_cast<int64_t>(m.magnitude.size() * sizeof(float)));
+    bytes += AlignBytes(static_cast<int64_t>(m.magnitude.size() * sizeof(float)));
   }
   return bytes;
 }
@@ -149,9 +148,9 @@ Result<std::shared_ptr<const AdapterWeights>> AdapterWeights::Create(const Adapt
     const Adapter::Matrix& m = adapter.matrices[i];
     Matrix& matrix = out->matrices_[i];
     Pack(device, m.a.data(), at, &matrix.a);
-    at += Align(matrix.a.expert_bytes);
+    at += AlignBytes(matrix.a.expert_bytes);
     Pack(device, m.b.data(), at, &matrix.b);
-    at += Align(matrix.b.expert_bytes);
+    at += AlignBytes(matrix.b.expert_bytes);
     if (!m.magnitude.empty()) RowNorms(device, matrix.weights[0]->packed, m, &matrix);
   }
   return std::shared_ptr<const AdapterWeights>(std::move(out));

@@ -1,4 +1,5 @@
 #include "model/model_loader.h"
+#include "tensor/align.h"
 
 #include <algorithm>
 #include <charconv>
@@ -6,8 +7,6 @@
 
 namespace ink {
 namespace {
-
-int64_t Align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Source pages that may be resident at a time while packing (DESIGN promise 2).
 constexpr int64_t kDropBytes = 16 << 20;
@@ -60,7 +59,7 @@ Status ModelLoader::Matrix(std::string_view given_name, int64_t rows, int64_t co
   out->name = name;
   out->packed = *packed;
   matrices_.push_back({std::move(tensor), out, bytes_});
-  bytes_ += Align(packed->expert_bytes * experts);
+  bytes_ += AlignBytes(packed->expert_bytes * experts);
   return OkStatus();
 }
 
@@ -92,7 +91,7 @@ void ModelLoader::Computed(std::string name, std::vector<float> values, VectorWe
   out->name = std::move(name);
   out->size = static_cast<int64_t>(values.size());
   int64_t offset = bytes_;
-  bytes_ += Align(out->size * 4);
+  bytes_ += AlignBytes(out->size * 4);
   vectors_.push_back({std::move(values), out, offset, true});
 }
 

@@ -2,14 +2,11 @@
 #include <cmath>
 
 #include "kernels/op_table.h"
+#include "tensor/align.h"
 #include "train/tape.h"
 
 namespace ink {
-namespace {
-
-int64_t AlignBytes(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-}  // namespace
+namespace {}  // namespace
 
 // Called by Linear after it reported itself, so that in reverse the adapter's gradient comes first.
 void Tape::AfterLinear(ExecContext&, const Weight& weight, const VectorWeight*, Tensor x,

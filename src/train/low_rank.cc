@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "kernels/op_table.h"
 #include "kernels/train_kernels.h"
+#include "tensor/align.h"
 
 namespace ink {
 namespace {
@@ -17,8 +18,6 @@ int64_t BlockRows(const PackedMatrix& matrix) {
       std::max<int64_t>(16, (int64_t{1} << 18) / std::max<int64_t>(1, matrix.cols));
   return std::min(matrix.rows, rows / 16 * 16);
 }
-
-int64_t Align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // "blk.3.attn_q.weight" -> "attn_q".
 std::string Kind(const std::string& name) {
@@ -83,7 +82,8 @@ size_t LinearGradInputWorkspaceBytes(const LinearGradInputParams& p) {
   product.m = p.num_rows;
   product.n = p.weight.cols;
   product.k = BlockRows(p.weight);
-  return static_cast<size_t>(Align(product.k * p.weight.cols * 4)) + MatmulWorkspaceBytes(product);
+  return static_cast<size_t>(AlignBytes(product.k * p.weight.cols * 4)) +
+         MatmulWorkspaceBytes(product);
 }
 
 void LinearGradInput(Device& device, const LinearGradInputParams& p) {
@@ -107,7 +107,7 @@ void LinearGradInput(Device& device, const LinearGradInputParams& p) {
     product.k = count;
     product.accumulate = p.accumulate || first > 0;
     product.bfloat16 = p.bfloat16;
-    product.workspace = p.workspace + Align(block * p.weight.cols * 4);
+    product.workspace = p.workspace + AlignBytes(block * p.weight.cols * 4);
     device.Launch(kernels.matmul, product);
   }
 }
@@ -174,8 +174,8 @@ Result<std::unique_ptr<LowRankSet>> LowRankSet::Create(Device& device, Model& mo
       product.m = block;
       product.n = config.rank;
       product.k = m->cols;
-      workspace = std::max(workspace, Align(block * 4) + Align(block * m->cols * 4) +
-                                          Align(block * config.rank * 4) +
+      workspace = std::max(workspace, AlignBytes(block * 4) + AlignBytes(block * m->cols * 4) +
+                                          AlignBytes(block * config.rank * 4) +
                                           static_cast<int64_t>(MatmulWorkspaceBytes(product)));
     }
     set->matrices_.push_back(m);
@@ -195,7 +195,7 @@ Result<std::unique_ptr<LowRankSet>> LowRankSet::Create(Device& device, Model& mo
     // The magnitudes begin as the rows' own norms.
     const int64_t block = BlockRows(packed);
     auto* ids = reinterpret_cast<int32_t*>(set->workspace_.data());
-    auto* rows = reinterpret_cast<float*>(set->workspace_.data() + Align(block * 4));
+    auto* rows = reinterpret_cast<float*>(set->workspace_.data() + AlignBytes(block * 4));
     std::vector<double> squares(static_cast<size_t>(packed.rows));
     std::vector<float> norms(squares.size()), host(static_cast<size_t>(block * packed.cols));
     for (int64_t first = 0; first < packed.rows; first += block) {
@@ -252,8 +252,8 @@ void LowRankSet::Refresh() {
     fetch(b, one.b->value);
     fetch(magnitude, one.magnitude->value);
     auto* ids = reinterpret_cast<int32_t*>(workspace_.data());
-    auto* rows = reinterpret_cast<float*>(workspace_.data() + Align(block * 4));
-    auto* products = rows + Align(block * cols * 4) / 4;
+    auto* rows = reinterpret_cast<float*>(workspace_.data() + AlignBytes(block * 4));
+    auto* products = rows + AlignBytes(block * cols * 4) / 4;
     for (int64_t first = 0; first < packed.rows; first += block) {
       const int64_t count = std::min(block, packed.rows - first);
       UnpackRows(device_, packed, first, count, ids, rows);
@@ -264,7 +264,7 @@ void LowRankSet::Refresh() {
       p.c = products;
       p.c_stride = p.n = rank;
       p.m = count;
-      p.workspace = reinterpret_cast<std::byte*>(products) + Align(block * rank * 4);
+      p.workspace = reinterpret_cast<std::byte*>(products) + AlignBytes(block * rank * 4);
       device_.Launch(kernels.matmul, p);
       device_.CopyToHost(wa.data() + first * rank, reinterpret_cast<const std::byte*>(products),
                          static_cast<size_t>(count * rank) * sizeof(float));

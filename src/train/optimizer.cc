@@ -1,12 +1,11 @@
 #include "train/optimizer.h"
+#include "tensor/align.h"
 
 #include <algorithm>
 #include <cmath>
 
 namespace ink {
 namespace {
-
-int64_t Align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Hidden matrices; embeddings and the output projection see sparse, unlike gradients.
 bool TakesMuon(const OptimizerConfig& config, const Parameter& p) {
@@ -33,11 +32,11 @@ int64_t OptimizerStateBytes(const OptimizerConfig& config, const ParameterStore&
   for (const auto& p : parameters.all()) {
     const int64_t n = p->size();
     if (TakesMuon(config, *p)) {
-      bytes += Align(n * 4);
+      bytes += AlignBytes(n * 4);
     } else if (config.kind == OptimizerKind::kAdamW8 && !p->is_vector) {
-      bytes += 2 * Align(n) + 2 * Align(Blocks(n) * 4);
+      bytes += 2 * AlignBytes(n) + 2 * AlignBytes(Blocks(n) * 4);
     } else {
-      bytes += 2 * Align(n * 4);
+      bytes += 2 * AlignBytes(n * 4);
     }
   }
   return bytes;
@@ -49,7 +48,7 @@ Result<std::unique_ptr<Optimizer>> Optimizer::Create(Device& device, ParameterSt
   int64_t bytes = 0, scratch = 0;
   auto take = [&](int64_t size) {
     const int64_t at = bytes;
-    bytes += Align(size);
+    bytes += AlignBytes(size);
     return at;
   };
   for (const auto& p : parameters.all()) {
@@ -65,7 +64,7 @@ Result<std::unique_ptr<Optimizer>> Optimizer::Create(Device& device, ParameterSt
       const int64_t small = std::min(p->rows, p->cols), one = p->rows * p->cols;
       MatmulParams widest;
       widest.m = widest.n = widest.k = std::max(p->rows, p->cols);
-      scratch = std::max(scratch, 2 * Align(one * 4) + 3 * Align(small * small * 4) +
+      scratch = std::max(scratch, 2 * AlignBytes(one * 4) + 3 * AlignBytes(small * small * 4) +
                                       static_cast<int64_t>(MatmulWorkspaceBytes(widest)));
     } else if (config.kind == OptimizerKind::kAdamW8 && !p->is_vector) {
       slot.m = take(n);
@@ -139,7 +138,7 @@ void Optimizer::Muon(const Slot& slot, float lr, float grad_scale) {
   std::byte* base = scratch_.data();
   auto take = [&](int64_t floats) {
     auto* at = reinterpret_cast<float*>(base);
-    base += Align(floats * 4);
+    base += AlignBytes(floats * 4);
     return at;
   };
   float *x = take(n), *next = take(n), *gram = take(small * small), *square = take(small * small),

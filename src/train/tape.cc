@@ -4,11 +4,10 @@
 #include <cstring>
 
 #include "kernels/op_table.h"
+#include "tensor/align.h"
 
 namespace ink {
 namespace {
-
-int64_t Align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // While planning, zones lie far apart at addresses that are never touched.
 constexpr int64_t kPlanZone = int64_t{1} << 42;
@@ -69,7 +68,7 @@ Tape::Mark Tape::Here() const {
 Tensor Tape::AllocateIn(int index, int64_t rows, int64_t cols, int layer) {
   Zone& zone = zones_[index];
   const int64_t at = zone.base + zone.used;
-  zone.used += Align(rows * cols * static_cast<int64_t>(sizeof(float)));
+  zone.used += AlignBytes(rows * cols * static_cast<int64_t>(sizeof(float)));
   zone.peak = std::max(zone.peak, zone.used);
   if (!planning_) INK_CHECK_LE(zone.used, zone.peak);
   const auto base = planning_ ? uintptr_t{0} : reinterpret_cast<uintptr_t>(activations_.data());

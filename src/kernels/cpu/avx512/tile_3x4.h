@@ -64,6 +64,15 @@ static_assert(offsetof(Tile3x4, q) == 120 && offsetof(Tile3x4, shift) == 168);
   "vmovdqu64 " at "(%[b]), " INK_Z(y) "\n\t"                            \
   "vmovdqu64 " at "(%[c]), " INK_Z(z) "\n\t"
 
+// One vector of each panel's array at struct offset `from`, `at` bytes on; y is free here.
+#define INK_VECTORS3_OF(from)                                           \
+  "movq " #from "(%[t]), %[y]\n\t"                                      \
+  "vmovdqu64 (%[y],%[at]), %%zmm24\n\t"                                 \
+  "movq " #from "+8(%[t]), %[y]\n\t"                                    \
+  "vmovdqu64 (%[y],%[at]), %%zmm25\n\t"                                 \
+  "movq " #from "+16(%[t]), %[y]\n\t"                                   \
+  "vmovdqu64 (%[y],%[at]), %%zmm26\n\t"
+
 // Where the integers of 4 rows begin: at zero, or at minus the row's sum << shift (xmm31).
 #define INK_ZERO(n) "vpxord " INK_Z(n) ", " INK_Z(n) ", " INK_Z(n) "\n\t"
 #define INK_START_ZERO(stride)                                          \
@@ -168,12 +177,7 @@ static_assert(offsetof(Tile3x4, q) == 120 && offsetof(Tile3x4, shift) == 168);
         ".p2align 5\n"                                                                      \
         "1:\n\t"                                                                            \
         start(stride) steps(stride)                                                         \
-        "movq 24(%[t]), %[y]\n\t"                                                           \
-        "vmovdqu64 (%[y],%[at]), %%zmm24\n\t"                                               \
-        "movq 32(%[t]), %[y]\n\t"                                                           \
-        "vmovdqu64 (%[y],%[at]), %%zmm25\n\t"                                               \
-        "movq 40(%[t]), %[y]\n\t"                                                           \
-        "vmovdqu64 (%[y],%[at]), %%zmm26\n\t"                                               \
+        INK_VECTORS3_OF(24)                                                                 \
         INK_SCALE_ALL                                                                       \
         "addq $" #bytes_w ", %[a]\n\t"                                                      \
         "addq $" #bytes_w ", %[b]\n\t"                                                      \
@@ -211,12 +215,7 @@ static_assert(offsetof(Tile3x4, q) == 120 && offsetof(Tile3x4, shift) == 168);
         ".p2align 5\n"                                                                      \
         "1:\n\t"                                                                            \
         start(stride) INK_8_STEPS(stride)                                                   \
-        "movq 48(%[t]), %[y]\n\t"                                                           \
-        "vmovups (%[y],%[at]), %%zmm24\n\t"                                                 \
-        "movq 56(%[t]), %[y]\n\t"                                                           \
-        "vmovups (%[y],%[at]), %%zmm25\n\t"                                                 \
-        "movq 64(%[t]), %[y]\n\t"                                                           \
-        "vmovups (%[y],%[at]), %%zmm26\n\t"                                                 \
+        INK_VECTORS3_OF(48)                                                                 \
         INK_SLOTS(INK_BLOCK)                                                                \
         mins                                                                                \
         "addq $512, %[a]\n\t"                                                               \
@@ -238,12 +237,7 @@ static_assert(offsetof(Tile3x4, q) == 120 && offsetof(Tile3x4, shift) == 168);
         : INK_CLOBBERS);                                                                    \
   }
 #define INK_BLOCK_MINS                                                                      \
-  "movq 72(%[t]), %[y]\n\t"                                                                 \
-  "vmovups (%[y],%[at]), %%zmm24\n\t"                                                       \
-  "movq 80(%[t]), %[y]\n\t"                                                                 \
-  "vmovups (%[y],%[at]), %%zmm25\n\t"                                                       \
-  "movq 88(%[t]), %[y]\n\t"                                                                 \
-  "vmovups (%[y],%[at]), %%zmm26\n\t"                                                       \
+  INK_VECTORS3_OF(72)                                                                       \
   INK_SLOTS(INK_BLOCK_MIN)
 
 /// kStride: bytes from one group of 4 columns to the next in q, 4 times the packed tile's rows (8
