@@ -146,8 +146,14 @@ Status RunWithReport(Device& device, const TrainRun& run) {
   const Status done = RunTraining(device, run, events);
   line.End();
   if (plan.total() > 0) {
+    const int64_t peak = PeakResidentBytes();
     std::cerr << "memory planned " << Megabytes(plan.total()) << ", peak of the process "
-              << Megabytes(PeakResidentBytes()) << "\n";
+              << Megabytes(peak) << "\n";
+    // The bound of every plan in this program: 3 percent or 16 MiB, whichever is larger.
+    const int64_t over = peak - plan.total();
+    if (over > std::max(plan.total() * 3 / 100, int64_t{16} << 20)) {
+      std::cerr << "warning: the run used " << Megabytes(over) << " more than planned\n";
+    }
     if (shares > 0) {
       char text[64];
       std::snprintf(text, sizeof(text), "mean share of peak arithmetic %.1f%%\n",

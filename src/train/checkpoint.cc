@@ -1,6 +1,11 @@
 #include "train/checkpoint.h"
 
+#include <signal.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -28,6 +33,15 @@ uint64_t Checksum(uint64_t hash, std::span<const std::byte> bytes) {
   }
   for (; i < bytes.size(); ++i) hash = (hash ^ static_cast<uint64_t>(bytes[i])) * 0x100000001b3ull;
   return hash;
+}
+
+bool AllFinite(std::span<const std::byte> bytes) {
+  for (size_t i = 0; i + sizeof(float) <= bytes.size(); i += sizeof(float)) {
+    float value;
+    std::memcpy(&value, bytes.data() + i, sizeof(float));
+    if (!std::isfinite(value)) return false;
+  }
+  return true;
 }
 
 std::string Name(int64_t step) {
@@ -126,12 +140,17 @@ Status WriteCheckpoint(const std::string& folder, const Checkpoint& c, int keep,
   INK_RETURN_IF_ERROR(file.Write(json.dump() + "\n"));
   uint64_t hash = 1;
   std::vector<std::byte> host(device != nullptr ? kChunk : 0);
-  for (std::span<const std::byte> part : {c.values, c.optimizer}) {
+  const std::span<const std::byte> parts[] = {c.values, c.optimizer};
+  for (const std::span<const std::byte>& part : parts) {
     for (size_t at = 0; at < part.size(); at += kChunk) {
       std::span<const std::byte> chunk = part.subspan(at, std::min(kChunk, part.size() - at));
       if (device != nullptr) {
         device->CopyToHost(host.data(), chunk.data(), chunk.size());
         chunk = {host.data(), chunk.size()};
+      }
+      if (&part == &parts[0] && !AllFinite(chunk)) {
+        return InvalidArgument("step " + std::to_string(c.step) +
+                               ": a weight is not a number after it, so no checkpoint is made");
       }
       hash = Checksum(hash, chunk);
       INK_RETURN_IF_ERROR(file.Write(chunk));
@@ -152,6 +171,29 @@ void CopyFromCheckpoint(const Checkpoint& c, std::span<const std::byte> part, De
     device.Synchronize();
     c.file.DropPages(static_cast<size_t>(chunk.data() - c.file.bytes().data()), chunk.size());
   }
+}
+
+std::string NewestCheckpointPath(const std::string& folder) {
+  const std::vector<std::string> files = Files(folder);
+  return files.empty() ? "" : files.front();
+}
+
+void RemoveAbandonedFiles(const std::string& folder, const std::string& prefix) {
+  constexpr std::string_view kMark = ".tmp.";
+  std::error_code error;
+  std::vector<fs::path> abandoned;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    const size_t at = name.rfind(kMark);
+    if (at == std::string::npos || !name.starts_with(prefix)) continue;
+    pid_t pid = 0;
+    const char* end = name.data() + name.size();
+    const auto read = std::from_chars(name.data() + at + kMark.size(), end, pid);
+    if (read.ec != std::errc() || read.ptr != end || pid <= 0) continue;
+    // Signal 0 asks only whether the process is there.
+    if (kill(pid, 0) != 0 && errno == ESRCH) abandoned.push_back(entry.path());
+  }
+  for (const fs::path& path : abandoned) fs::remove(path, error);
 }
 
 Result<Checkpoint> ReadNewestCheckpoint(const std::string& folder) {

@@ -26,7 +26,8 @@ struct Checkpoint {
 
 /// Writes FOLDER/step-<step>.ckpt, then removes all but the newest `keep`. `values` and `optimizer`
 /// are memory of `device` (of the host when null) and go to the file a few MiB at a time. Errors:
-/// kIo; earlier checkpoints are untouched then.
+/// kIo; kInvalidArgument when a weight is no number (an update can overflow after a loss that was
+/// one); earlier checkpoints are untouched then.
 Status WriteCheckpoint(const std::string& folder, const Checkpoint& checkpoint, int keep,
                        Device* device = nullptr);
 
@@ -37,5 +38,12 @@ void CopyFromCheckpoint(const Checkpoint& checkpoint, std::span<const std::byte>
 /// The newest checkpoint that is whole. Errors: kNotFound (none), kCorrupt (the newest file is
 /// damaged and there is no older one).
 Result<Checkpoint> ReadNewestCheckpoint(const std::string& folder);
+
+/// The newest checkpoint's path, whole or not; empty when there is none.
+std::string NewestCheckpointPath(const std::string& folder);
+
+/// Removes what AtomicFile left half written in `folder` when its process was killed: files
+/// NAME.tmp.PID of processes that are gone. Only names that begin with `prefix`.
+void RemoveAbandonedFiles(const std::string& folder, const std::string& prefix = "");
 
 }  // namespace ink

@@ -29,7 +29,7 @@ Status Trainer::Run() {
 }
 
 Status Trainer::Loop() {
-  if (run_.resume) INK_RETURN_IF_ERROR(Restore());
+  if (restores_) INK_RETURN_IF_ERROR(Restore());
   CountFlops();
   const auto started = Clock::now();
   auto last_checkpoint = started;
@@ -93,10 +93,8 @@ Status Trainer::OneStep(TrainEvents::Step* event) {
   ++step_number_;
   tokens_ += tokens;
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
-    return InvalidArgument("step " + std::to_string(step_number_) + ": the " +
-                           (std::isfinite(loss) ? "gradient" : "loss") +
-                           " is not a number; the last good checkpoint is in " +
-                           Out("checkpoints"));
+    return InvalidArgument("step " + std::to_string(step_number_) + ": " + WhatIsNoNumber(loss) +
+                           " is not a number; " + LastCheckpoint());
   }
   const double lr_scale = ScheduleAt(recipe_, step_number_ - 1, steps_);
   const bool skip = IsSpike(loss);
@@ -128,6 +126,25 @@ Status Trainer::OneStep(TrainEvents::Step* event) {
        {"tokens_per_second", event->tokens_per_second},
        {"skipped", skip}});
   return OkStatus();
+}
+
+std::string Trainer::WhatIsNoNumber(double loss) const {
+  if (!std::isfinite(loss)) return "the loss";
+  std::vector<float> gradient;
+  for (const auto& p : parameters_->all()) {
+    gradient.resize(static_cast<size_t>(p->size()));
+    device_.CopyToHost(gradient.data(), reinterpret_cast<const std::byte*>(p->grad),
+                       gradient.size() * sizeof(float));
+    for (float g : gradient) {
+      if (!std::isfinite(g)) return "the gradient of " + p->name;
+    }
+  }
+  return "the gradient's norm";
+}
+
+std::string Trainer::LastCheckpoint() const {
+  const std::string path = NewestCheckpointPath(Out("checkpoints"));
+  return path.empty() ? "there is no checkpoint yet" : "the last good checkpoint is " + path;
 }
 
 bool Trainer::IsSpike(double loss) const {
@@ -177,9 +194,7 @@ Status Trainer::Validate() {
   }
   if (!std::isfinite(value)) {
     return InvalidArgument("step " + std::to_string(step_number_) +
-                           ": the validation loss is not a number; the last good checkpoint is "
-                           "in " +
-                           Out("checkpoints"));
+                           ": the validation loss is not a number; " + LastCheckpoint());
   }
   event.best = value < best_;
   line["best"] = event.best;
@@ -254,8 +269,10 @@ Status Trainer::Save() {
   c.values = {reinterpret_cast<const std::byte*>(parameters_->values()),
               static_cast<size_t>(parameters_->flat_size()) * sizeof(float)};
   c.optimizer = optimizer_->state();
-  INK_RETURN_IF_ERROR(WriteCheckpoint(Out("checkpoints"), c, recipe_.keep, &device_));
-  return WriteFileAtomic(Out("log.jsonl"), log_);
+  // The log first: resuming cuts what it has beyond the checkpoint, but cannot bring back lines.
+  Status saved = WriteFileAtomic(Out("log.jsonl"), log_);
+  if (saved.ok()) saved = WriteCheckpoint(Out("checkpoints"), c, recipe_.keep, &device_);
+  return saved.ok() ? saved : Status(saved.code(), saved.message() + "; " + LastCheckpoint());
 }
 
 Status Trainer::WriteResult(const std::string& path) {

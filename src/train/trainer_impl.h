@@ -29,6 +29,7 @@ class Trainer {
   // trainer_setup.cc
   Status Prepare();
   Status CheckOutput();
+  void RemoveAbandoned();
   Status PrepareTokenizer(const WeightSource* base);
   Status PrepareModel();
   Status PrepareFull(const WeightSource* base);
@@ -49,6 +50,10 @@ class Trainer {
   void Log(const nlohmann::ordered_json& line) { log_ += line.dump() + "\n"; }
   Status Draw();
   Status Save();
+  /// "the last good checkpoint is FILE", or that there is none.
+  std::string LastCheckpoint() const;
+  /// "the loss" or "the gradient of NAME", whichever is no number.
+  std::string WhatIsNoNumber(double loss) const;
   /// The model as a GGUF file, or the adapter.
   Status WriteResult(const std::string& path);
 
@@ -78,6 +83,7 @@ class Trainer {
   std::vector<const Document*> validation_documents_;
   std::vector<std::string> labels_;
   Checkpoint start_;
+  bool restores_ = false;  // start_ holds a checkpoint
   bool bfloat16_ = true;
   int64_t context_ = 0, max_tokens_ = 0, steps_ = 0, step_number_ = 0, tokens_ = 0;
   double body_flops_ = 0, head_flops_ = 0;  // per token, per target

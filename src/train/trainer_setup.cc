@@ -41,18 +41,27 @@ bool ScoresDocuments(DataFormat format) {
 Status Trainer::Prepare() {
   INK_RETURN_IF_ERROR(CheckOutput());
   std::error_code error;
+  const bool begun = fs::exists(run_.out_folder, error);
+  if (run_.resume && !begun) return NotFound(run_.out_folder + ": no run to resume");
   fs::create_directories(run_.out_folder, error);
   if (error) return IoError(run_.out_folder + ": cannot create the folder: " + error.message());
-  if (!run_.resume && fs::exists(Out("checkpoints"), error)) {
+  const std::string newest = NewestCheckpointPath(Out("checkpoints"));
+  if (!run_.resume && !newest.empty()) {
     return InvalidArgument(run_.out_folder + ": holds an earlier run; --resume goes on with it");
   }
+  RemoveAbandoned();
   for (DataSource& source : recipe_.data) source.path = Under(run_.data_folder, source.path);
   recipe_.validation.path = Under(run_.data_folder, recipe_.validation.path);
-  if (run_.resume) {
+  // A run that ended before its first checkpoint has nothing to lose: it begins anew.
+  restores_ = run_.resume && !newest.empty();
+  if (restores_) {
     INK_ASSIGN_OR_RETURN(start_, ReadNewestCheckpoint(Out("checkpoints")));
+    if (start_.file.path() != newest) Note(newest + ": damaged, going on from an older one");
+  } else if (run_.resume) {
+    Note(run_.out_folder + ": no checkpoint yet, the run begins at its first step");
   }
   INK_RETURN_IF_ERROR(PrepareModel());
-  if (run_.resume && start_.recipe != Identity()) {
+  if (restores_ && start_.recipe != Identity()) {
     return InvalidArgument(run_.out_folder + ": the checkpoint was made by another recipe" +
                            (run_.finetune ? " or base model" : "") + "; resume with that one");
   }
@@ -61,6 +70,16 @@ Status Trainer::Prepare() {
   malloc_trim(0);
   if (events_.planned) events_.planned(Plan(), parameters_->num_parameters(), steps_);
   return OkStatus();
+}
+
+void Trainer::RemoveAbandoned() {
+  RemoveAbandonedFiles(run_.out_folder);
+  RemoveAbandonedFiles(Out("checkpoints"));
+  if (!run_.finetune) return;
+  const fs::path result(run_.result_path);
+  const std::string folder = result.parent_path().string();
+  RemoveAbandonedFiles(folder.empty() ? "." : folder, result.filename().string() + ".tmp.");
+  RemoveAbandonedFiles(run_.result_path, "adapter_");
 }
 
 Status Trainer::CheckOutput() {
