@@ -185,8 +185,8 @@ TEST(Checkpoints, AbandonedFilesAreRemovedAndOthersStay) {
   const std::string base = Folder("abandoned");
   const std::string alive = std::to_string(getpid());
   // No process has a number above the system's highest, 2^22.
-  for (const std::string& name : {"a.ckpt.tmp.99999999", "b.ckpt.tmp.99999999", "a.ckpt.tmp.x",
-                                  "a.ckpt.tmp.", "a.ckpt", "a.tmp.99999999.gguf"}) {
+  for (const char* name : {"a.ckpt.tmp.99999999", "b.ckpt.tmp.99999999", "a.ckpt.tmp.x",
+                           "a.ckpt.tmp.", "a.ckpt", "a.tmp.99999999.gguf"}) {
     Write(base + "/" + std::string(name), "x");
   }
   Write(base + "/a.ckpt.tmp." + alive, "x");
