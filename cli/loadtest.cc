@@ -1,9 +1,4 @@
 // inkstone loadtest: closed- or open-loop load on any server with OpenAI's completions route.
-#include <netdb.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
@@ -20,6 +15,7 @@
 #include "base/rng.h"
 #include "command.h"
 #include "common.h"
+#include "transport/http_client.h"
 
 namespace ink::cli {
 namespace {
@@ -45,11 +41,10 @@ struct Options {
   double slo_ttft_ms = 0;
   double slo_tpot_ms = 0;
   int timeout_s = 600;
+  bool new_connections = false;
+  bool insecure = false;
+  std::string ca_file;
   bool json = false;
-};
-
-struct Target {
-  std::string host, port, path;
 };
 
 struct Planned {
@@ -73,79 +68,6 @@ struct Outcome {
 
 double Seconds(Clock::duration d) { return std::chrono::duration<double>(d).count(); }
 
-Result<Target> ParseUrl(const std::string& url) {
-  constexpr std::string_view kScheme = "http://";
-  if (!url.starts_with(kScheme)) {
-    return InvalidArgument("--url: expected http://HOST[:PORT], got '" + url + "'");
-  }
-  std::string rest = url.substr(kScheme.size());
-  Target target;
-  const size_t slash = rest.find('/');
-  if (slash != std::string::npos) {
-    target.path = rest.substr(slash);
-    while (!target.path.empty() && target.path.back() == '/') target.path.pop_back();
-    rest.resize(slash);
-  }
-  const size_t colon = rest.rfind(':');
-  const bool v6 = rest.starts_with("[");
-  if (colon != std::string::npos && (!v6 || colon > rest.find(']'))) {
-    target.port = rest.substr(colon + 1);
-    rest.resize(colon);
-  } else {
-    target.port = "80";
-  }
-  target.host = v6 ? rest.substr(1, rest.size() - 2) : rest;
-  if (target.host.empty()) return InvalidArgument("--url: expected a host in '" + url + "'");
-  if (target.path.ends_with("/v1")) target.path.resize(target.path.size() - 3);
-  return target;
-}
-
-// A blocking connection; one request, then it ends.
-class Socket {
- public:
-  ~Socket() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Status Connect(const Target& target, int timeout_s) {
-    addrinfo hints{}, *found = nullptr;
-    hints.ai_socktype = SOCK_STREAM;
-    if (int error = getaddrinfo(target.host.c_str(), target.port.c_str(), &hints, &found)) {
-      return NotFound("'" + target.host + "': " + gai_strerror(error));
-    }
-    for (addrinfo* a = found; a != nullptr && fd_ < 0; a = a->ai_next) {
-      fd_ = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
-      if (fd_ >= 0 && connect(fd_, a->ai_addr, a->ai_addrlen) != 0) {
-        close(fd_);
-        fd_ = -1;
-      }
-    }
-    freeaddrinfo(found);
-    if (fd_ < 0) return IoError(std::string("cannot connect: ") + std::strerror(errno));
-    const timeval limit = {timeout_s, 0};
-    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    const int on = 1;
-    setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    return OkStatus();
-  }
-  Status Write(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t n = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (n <= 0) return IoError(std::string("sending failed: ") + std::strerror(errno));
-      bytes.remove_prefix(static_cast<size_t>(n));
-    }
-    return OkStatus();
-  }
-  /// 0 at the end of the connection.
-  Result<size_t> Read(char* to, size_t size) {
-    const ssize_t n = recv(fd_, to, size, 0);
-    if (n < 0) return IoError(std::string("receiving failed: ") + std::strerror(errno));
-    return static_cast<size_t>(n);
-  }
-
- private:
-  int fd_ = -1;
-};
-
 // Words whose tokens are few in any vocabulary, different in each request.
 std::string Words(Rng& rng, int count) {
   static constexpr const char* kWords[] = {"the", "cat", "was", "on",  "a",    "big", "red", "day",
@@ -160,8 +82,8 @@ std::string Words(Rng& rng, int count) {
 
 class Load {
  public:
-  Load(const Options& o, Target target, std::vector<Planned> plan)
-      : o_(o), target_(std::move(target)), plan_(std::move(plan)), outcomes_(plan_.size()) {
+  Load(const Options& o, Url url, std::vector<Planned> plan)
+      : o_(o), url_(std::move(url)), plan_(std::move(plan)), outcomes_(plan_.size()) {
     Rng rng(o.seed);
     shared_ = Words(rng, o.shared_words);
     if (!shared_.empty()) shared_ += ' ';
@@ -179,10 +101,11 @@ class Load {
           // One thread per request: a late answer never delays the next request.
           std::this_thread::sleep_until(begin_ + std::chrono::duration_cast<Clock::duration>(
                                                      std::chrono::duration<double>(plan_[t].at_s)));
-          RunOne(t);
+          RunOne(t, nullptr);
           return;
         }
-        for (size_t i; (i = next++) < plan_.size();) RunOne(i);
+        std::unique_ptr<HttpClient> client;  // kept from one request to the next
+        for (size_t i; (i = next++) < plan_.size();) RunOne(i, &client);
       });
     }
     while (done_.load() < plan_.size()) {
@@ -193,17 +116,20 @@ class Load {
     return Seconds(Clock::now() - begin_);
   }
   const std::vector<Outcome>& outcomes() const { return outcomes_; }
+  int64_t connections() const { return connections_; }
 
  private:
-  void RunOne(size_t index) {
+  void RunOne(size_t index, std::unique_ptr<HttpClient>* kept) {
     Outcome& outcome = outcomes_[index];
-    const Status status = Request(index, &outcome);
+    std::unique_ptr<HttpClient> own;
+    std::unique_ptr<HttpClient>& client = kept == nullptr || o_.new_connections ? own : *kept;
+    const Status status = Request(index, client, &outcome);
     if (!status.ok()) outcome.error = status.message();
     outcome.ok = status.ok();
     ++done_;
   }
 
-  Status Request(size_t index, Outcome* outcome) {
+  Status Request(size_t index, std::unique_ptr<HttpClient>& client, Outcome* outcome) {
     Rng rng(o_.seed * 1000003 + index + 1);
     const std::string text = shared_ + Words(rng, plan_[index].input_words);
     ordered_json body;
@@ -218,57 +144,44 @@ class Load {
     body["stream_options"] = {{"include_usage", true}};
     body["ignore_eos"] = true;
     const std::string payload = body.dump();
-    std::string head =
-        "POST " + target_.path + (o_.chat ? "/v1/chat/completions" : "/v1/completions") +
-        " HTTP/1.1\r\nHost: " + target_.host + "\r\nContent-Type: application/json\r\n" +
-        "Connection: close\r\nContent-Length: " + std::to_string(payload.size()) + "\r\n";
-    if (!o_.key.empty()) head += "Authorization: Bearer " + o_.key + "\r\n";
+    HttpHeaders headers = {{"Content-Type", "application/json"}};
+    if (!o_.key.empty()) headers.emplace_back("Authorization", "Bearer " + o_.key);
     const Clock::time_point sent = Clock::now();
-    Socket socket;
-    INK_RETURN_IF_ERROR(socket.Connect(target_, o_.timeout_s));
-    INK_RETURN_IF_ERROR(socket.Write(head + "\r\n" + payload));
-
-    // Events are found in the raw bytes: a chunk's size line never looks like one, and a chunk
-    // boundary inside an event is taken out first.
-    std::string raw;
-    std::vector<char> buffer(64 << 10);
-    size_t body_at = std::string::npos, parsed = 0;
-    std::string events;
-    bool chunked = false;
+    if (client == nullptr) {
+      HttpClientOptions options;
+      options.io_timeout = std::chrono::seconds(o_.timeout_s);
+      options.verify = !o_.insecure;
+      options.ca_file = o_.ca_file;
+      INK_ASSIGN_OR_RETURN(client, HttpClient::Create(url_, std::move(options)));
+    }
+    std::string events, refusal;
     Clock::time_point last = sent;
     int64_t pieces = 0;
-    while (true) {
-      INK_ASSIGN_OR_RETURN(size_t n, socket.Read(buffer.data(), buffer.size()));
-      if (n == 0) break;
-      const Clock::time_point now = Clock::now();
-      raw.append(buffer.data(), n);
-      if (raw.size() > (size_t{64} << 20)) return IoError("the answer is over 64 MiB");
-      if (body_at == std::string::npos) {
-        const size_t end = raw.find("\r\n\r\n");
-        if (end == std::string::npos) continue;
-        body_at = parsed = end + 4;
-        std::string lower = raw.substr(0, end);
-        for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-        chunked = lower.find("transfer-encoding: chunked") != std::string::npos;
-        if (raw.size() < 12 || raw.substr(9, 3) != "200") {
-          return IoError("HTTP " + raw.substr(9, 3) + " " + raw.substr(body_at, 200));
-        }
-      }
-      if (!chunked) {
-        events.append(raw, parsed, std::string::npos);
-        parsed = raw.size();
-      }
-      while (chunked && parsed < raw.size()) {
-        const size_t line = raw.find("\r\n", parsed);
-        if (line == std::string::npos) break;
-        const size_t size = std::strtoul(raw.c_str() + parsed, nullptr, 16);
-        if (size == 0 || raw.size() < line + 2 + size + 2) break;
-        events.append(raw, line + 2, size);
-        parsed = line + 2 + size + 2;
-      }
-      for (size_t end; (end = events.find("\n\n")) != std::string::npos; events.erase(0, end + 2)) {
-        INK_RETURN_IF_ERROR(TakeEvent(events.substr(0, end), sent, now, &last, &pieces, outcome));
-      }
+    size_t received = 0;
+    const int64_t opened = client->connections();
+    auto reply =
+        client->Request("POST", url_.path + (o_.chat ? "/v1/chat/completions" : "/v1/completions"),
+                        headers, payload, [&](int status, std::string_view piece) -> Status {
+                          const Clock::time_point now = Clock::now();
+                          received += piece.size();
+                          if (received > (size_t{64} << 20))
+                            return IoError("the answer is over 64 MiB");
+                          if (status != 200) {
+                            refusal += piece.substr(0, 200 - std::min<size_t>(200, refusal.size()));
+                            return OkStatus();
+                          }
+                          events += piece;
+                          for (size_t end; (end = events.find("\n\n")) != std::string::npos;
+                               events.erase(0, end + 2)) {
+                            INK_RETURN_IF_ERROR(TakeEvent(events.substr(0, end), sent, now, &last,
+                                                          &pieces, outcome));
+                          }
+                          return OkStatus();
+                        });
+    connections_ += client->connections() - opened;
+    if (!reply.ok()) return reply.status();
+    if (reply->status != 200) {
+      return IoError("HTTP " + std::to_string(reply->status) + " " + refusal);
     }
     if (pieces == 0) return IoError("the answer has no text");
     if (outcome->completion_tokens == 0) outcome->completion_tokens = pieces;
@@ -306,12 +219,13 @@ class Load {
   }
 
   const Options& o_;
-  const Target target_;
+  const Url url_;
   const std::vector<Planned> plan_;
   std::vector<Outcome> outcomes_;
   std::string shared_;
   Clock::time_point begin_;
   std::atomic<size_t> done_{0};
+  std::atomic<int64_t> connections_{0};
 };
 
 // Linear interpolation between order statistics, as numpy's default.
@@ -361,11 +275,14 @@ Result<std::vector<Planned>> MakePlan(const Options& o) {
 }
 
 Status Run(const Options& o) {
-  INK_ASSIGN_OR_RETURN(Target target, ParseUrl(o.url));
+  auto parsed = ParseUrl(o.url);
+  if (!parsed.ok()) return parsed.status().WithContext("--url");
+  Url url = *std::move(parsed);
+  if (url.path.ends_with("/v1")) url.path.resize(url.path.size() - 3);
   INK_ASSIGN_OR_RETURN(std::vector<Planned> plan, MakePlan(o));
   const bool open_loop = o.rate > 0 || !o.trace.empty();
   ProgressBar bar("requests", plan.size());
-  Load load(o, target, std::move(plan));
+  Load load(o, std::move(url), std::move(plan));
   const double seconds = load.Run(open_loop, [&](size_t done) { bar.Update(done); });
   bar.Finish();
 
@@ -393,6 +310,7 @@ Status Run(const Options& o) {
   out["mode"] = !o.trace.empty() ? "trace" : o.rate > 0 ? "poisson" : "closed";
   out["completed"] = completed;
   out["failed"] = failed;
+  out["connections"] = load.connections();
   out["seconds"] = seconds;
   out["prompt_tokens"] = prompt;
   out["completion_tokens"] = completion;
@@ -440,7 +358,7 @@ Status Run(const Options& o) {
 
 CommandBody RegisterLoadtest(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("--url", o->url, "server, e.g. http://127.0.0.1:8080")->required();
+  app.add_option("--url", o->url, "server, e.g. http://127.0.0.1:8080 or https://...")->required();
   app.add_option("--key", o->key, "API key");
   app.add_option("--model", o->model, "model to ask for")->capture_default_str();
   app.add_option("--requests", o->requests, "how many")->check(CLI::Range(1, 10000));
@@ -462,6 +380,10 @@ CommandBody RegisterLoadtest(CLI::App& app) {
   app.add_option("--slo-tpot", o->slo_tpot_ms, "goodput: time per output token, ms");
   app.add_option("--timeout", o->timeout_s, "seconds without a byte before a request fails")
       ->check(CLI::Range(1, 86400));
+  app.add_flag("--new-connections", o->new_connections,
+               "a connection for each request (closed loop: otherwise kept)");
+  app.add_option("--ca-file", o->ca_file, "https: PEM certificates to trust");
+  app.add_flag("--insecure", o->insecure, "https: any certificate will do");
   app.add_flag("--json", o->json, "one JSON object on stdout");
   return [o] {
     Status status = Run(*o);

@@ -13,6 +13,7 @@
 #include "common.h"
 #include "serve/service.h"
 #include "serve_models.h"
+#include "transport/otlp_exporter.h"
 #include "transport/transport.h"
 #include "web_page.h"
 
@@ -33,7 +34,11 @@ struct Options {
   int token_budget = 512;
   int drain_seconds = 60;
   std::string idle_release = "keep";
-  std::vector<ModelSource> models;  // further ones, of the configuration
+  std::string otlp_endpoint;
+  std::string otlp_ca_file;
+  std::string otlp_service = "inkstone";
+  std::vector<std::string> otlp_headers;  // NAME=VALUE
+  std::vector<ModelSource> models;        // further ones, of the configuration
   bool strict = false;
   bool quiet = false;
 };
@@ -112,7 +117,8 @@ Status ReadConfig(const CLI::App& app, Options& o) {
       "strict",        "token_budget",   "tls_cert",
       "tls_key",       "quiet",          "drain_seconds",
       "chat_template", "max_body_bytes", "max_connections",
-      "idle_release",  "models"};
+      "idle_release",  "models",         "otlp_endpoint",
+      "otlp_headers",  "otlp_ca_file",   "otlp_service"};
   for (const auto& [key, value] : file) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key.str()) == std::end(kKnown)) {
       return InvalidArgument("configuration: unknown setting '" + std::string(key.str()) + "'");
@@ -125,6 +131,18 @@ Status ReadConfig(const CLI::App& app, Options& o) {
   INK_RETURN_IF_ERROR(FromFile(file, app, "cache_type", "--cache-type", &o.engine.cache_type));
   INK_RETURN_IF_ERROR(FromFile(file, app, "idle_release", "--idle-release", &o.idle_release));
   INK_RETURN_IF_ERROR(ReadModels(file, &o.models));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "otlp_endpoint", "--otlp-endpoint", &o.otlp_endpoint));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "otlp_ca_file", "--otlp-ca-file", &o.otlp_ca_file));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "otlp_service", "--otlp-service", &o.otlp_service));
+  if (file.contains("otlp_headers") && app.count("--otlp-headers") == 0) {
+    const toml::array* headers = file["otlp_headers"].as_array();
+    if (headers == nullptr || !headers->is_homogeneous<std::string>()) {
+      return InvalidArgument("configuration: otlp_headers: expected a list of \"NAME=VALUE\"");
+    }
+    for (const toml::node& header : *headers) {
+      o.otlp_headers.push_back(*header.value<std::string>());
+    }
+  }
   std::string memory;
   INK_RETURN_IF_ERROR(FromFile(file, app, "memory", "--memory", &memory));
   if (!memory.empty()) {
@@ -155,6 +173,39 @@ std::string ServedName(const Options& o) {
   std::filesystem::path path(o.engine.model);
   if (path.filename().empty()) path = path.parent_path();
   return path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+}
+
+// One structured line, with the time.
+void LogLine(spdlog::logger& logger, const char* level, const nlohmann::ordered_json& record) {
+  nlohmann::ordered_json line;
+  line["time"] =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  line["level"] = level;
+  for (const auto& [key, value] : record.items()) line[key] = value;
+  logger.info(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+Result<std::shared_ptr<SpanSink>> MakeExporter(const Options& o,
+                                               std::shared_ptr<spdlog::logger> logger) {
+  OtlpOptions options;
+  options.endpoint = o.otlp_endpoint;
+  options.service_name = o.otlp_service;
+  options.version = INKSTONE_VERSION;
+  options.http.ca_file = o.otlp_ca_file;
+  options.http.connect_timeout = std::chrono::seconds(5);
+  options.http.io_timeout = std::chrono::seconds(10);  // the OpenTelemetry SDKs' own
+  for (const std::string& header : o.otlp_headers) {
+    const size_t equal = header.find('=');
+    if (equal == 0 || equal == std::string::npos) {
+      return InvalidArgument("--otlp-headers: expected NAME=VALUE");
+    }
+    options.headers.emplace_back(header.substr(0, equal), header.substr(equal + 1));
+  }
+  options.log = [logger](const std::string& sentence) {
+    LogLine(*logger, "warning", {{"message", sentence}});
+  };
+  INK_ASSIGN_OR_RETURN(auto exporter, OtlpExporter::Create(std::move(options)));
+  return std::shared_ptr<SpanSink>(std::move(exporter));
 }
 
 Status Serve(const CLI::App& app, Options& o) {
@@ -216,14 +267,11 @@ Status Serve(const CLI::App& app, Options& o) {
   logger->set_pattern("%v");
   if (!o.quiet) {
     service_options.log = [logger](const nlohmann::ordered_json& record) {
-      nlohmann::ordered_json line;
-      line["time"] =
-          std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch())
-              .count();
-      line["level"] = record.value("status", 200) >= 500 ? "error" : "info";
-      for (const auto& [key, value] : record.items()) line[key] = value;
-      logger->info(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+      LogLine(*logger, record.value("status", 200) >= 500 ? "error" : "info", record);
     };
+  }
+  if (!o.otlp_endpoint.empty()) {
+    INK_ASSIGN_OR_RETURN(service_options.trace, MakeExporter(o, logger));
   }
   Service service(std::move(service_options));
   INK_RETURN_IF_ERROR(transport->Start(service.handler()));
@@ -284,6 +332,18 @@ CommandBody RegisterServe(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--idle-release", o->idle_release,
                  "when an idle model leaves memory: keep, at-once, or after that many seconds")
+      ->capture_default_str();
+  // The names of the OpenTelemetry SDKs' own variables; a flag wins.
+  app.add_option("--otlp-endpoint", o->otlp_endpoint,
+                 "OpenTelemetry collector that receives traces, e.g. http://127.0.0.1:4318")
+      ->envname("OTEL_EXPORTER_OTLP_ENDPOINT");
+  app.add_option("--otlp-headers", o->otlp_headers, "headers for the collector, NAME=VALUE,...")
+      ->delimiter(',')
+      ->envname("OTEL_EXPORTER_OTLP_HEADERS");
+  app.add_option("--otlp-ca-file", o->otlp_ca_file, "PEM certificates the collector may have")
+      ->envname("OTEL_EXPORTER_OTLP_CERTIFICATE");
+  app.add_option("--otlp-service", o->otlp_service, "service.name of the traces")
+      ->envname("OTEL_SERVICE_NAME")
       ->capture_default_str();
   app.add_flag("--strict", o->strict, "unknown request fields are errors");
   app.add_flag("--quiet", o->quiet, "no line per request on stderr");

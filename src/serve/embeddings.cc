@@ -176,6 +176,10 @@ class EmbeddingExchange : public std::enable_shared_from_this<EmbeddingExchange>
       context_.lease->Charge(status == 200 ? usage.prompt_tokens : 0);
       context_.lease.reset();
     }
+    if (context_.trace != nullptr) {
+      context_.trace->Set("gen_ai.response.model", context_.model->name());
+      context_.trace->Set("gen_ai.usage.input_tokens", usage.prompt_tokens);
+    }
     if (context_.on_end) context_.on_end(status, "", usage);
     if (response != nullptr) context_.writer->Send(std::move(*response));
     // What was never submitted holds this object.

@@ -61,6 +61,7 @@ Exchange::Exchange(RequestContext context, GenerationPlan plan,
 }
 
 void Exchange::Submit() {
+  submitted_ = Clock::now();
   std::weak_ptr<Exchange> weak = weak_from_this();
   context_.writer->OnClose([weak] {
     if (auto self = weak.lock()) self->CancelAll();
@@ -134,6 +135,7 @@ void Exchange::OnEvent(size_t prompt, const TokenEvent& event) {
     GenerationTimings& total = outcome_.timings;
     const GenerationTimings& t = event.timings;
     if (prompt == 0) {
+      last_token_ = event.at;
       const GenerationTimings before = total;
       total = t;
       total.prompt_tokens += before.prompt_tokens;
@@ -238,6 +240,7 @@ void Exchange::Complete(std::string* out) {
 
 void Exchange::Fail(const ApiError& error) {
   CancelAll();
+  if (context_.trace != nullptr) context_.trace->SetError(error.message);
   Finish(error.http_status, error.http_status == 499 ? "abort" : "error");
   if (streaming_) {
     std::string out;
@@ -263,7 +266,61 @@ void Exchange::Finish(int status, std::string_view finish) {
     context_.lease->Charge(usage.prompt_tokens + usage.completion_tokens);
     context_.lease.reset();
   }
+  if (context_.trace != nullptr) DescribeTrace(finish);
   if (context_.on_end) context_.on_end(status, finish, usage);
+}
+
+// OpenTelemetry's semantic conventions for generative AI; what they have no name for is under
+// "inkstone.". A phase is a child span.
+void Exchange::DescribeTrace(std::string_view finish) {
+  RequestTrace& trace = *context_.trace;
+  const GenerationRequest& request = plan_.request;
+  const SamplingParams& sampling = request.sampling;
+  const GenerationTimings& t = outcome_.timings;
+  trace.Set("gen_ai.request.stream", plan_.stream);
+  if (sampling.max_tokens >= 0) {
+    trace.Set("gen_ai.request.max_tokens", int64_t{sampling.max_tokens});
+  }
+  trace.Set("gen_ai.request.temperature", sampling.temperature);
+  trace.Set("gen_ai.request.top_p", sampling.top_p);
+  if (sampling.top_k > 0) trace.Set("gen_ai.request.top_k", int64_t{sampling.top_k});
+  if (sampling.frequency_penalty != 0) {
+    trace.Set("gen_ai.request.frequency_penalty", sampling.frequency_penalty);
+  }
+  if (sampling.presence_penalty != 0) {
+    trace.Set("gen_ai.request.presence_penalty", sampling.presence_penalty);
+  }
+  trace.Set("gen_ai.request.seed", static_cast<int64_t>(sampling.seed));
+  if (request.num_choices != 1) {
+    trace.Set("gen_ai.request.choice.count", int64_t{request.num_choices});
+  }
+  trace.Set("gen_ai.response.id", context_.request_id);
+  trace.Set("gen_ai.response.model", context_.model->name());
+  std::vector<std::string> finishes;
+  for (const ChoiceOutput& choice : outcome_.choices) {
+    finishes.emplace_back(FinishLabel(choice.finish));
+  }
+  if (finishes.empty()) finishes.emplace_back(finish);
+  trace.Set("gen_ai.response.finish_reasons", std::move(finishes));
+  trace.Set("gen_ai.usage.input_tokens", t.prompt_tokens);
+  trace.Set("gen_ai.usage.output_tokens", t.completion_tokens);
+  trace.Set("gen_ai.usage.cache_read.input_tokens", t.cached_tokens);
+  // The engine counts durations; the last event's time fixes them. What is left in front, up to the
+  // submission, is the queue: the engine's own, and its letter box before.
+  if (last_token_ == Clock::time_point()) return;
+  auto span = [](double seconds) {
+    return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  };
+  const Clock::time_point decode = std::max(submitted_, last_token_ - span(t.decode_s));
+  const Clock::time_point prefill = std::max(submitted_, decode - span(t.prefill_s));
+  trace.AddPhase("queue", submitted_, prefill);
+  trace.AddPhase("prefill", prefill, decode,
+                 {{"inkstone.computed_tokens", t.prompt_tokens - t.cached_tokens},
+                  {"inkstone.cached_tokens", t.cached_tokens}});
+  SpanAttributes tokens = {{"inkstone.tokens", t.completion_tokens},
+                           {"inkstone.draft_tokens", t.draft_tokens},
+                           {"inkstone.accepted_draft_tokens", t.accepted_tokens}};
+  trace.AddPhase("decode", decode, last_token_, std::move(tokens));
 }
 
 }  // namespace ink

@@ -17,6 +17,7 @@
 #include "serve/metrics.h"
 #include "serve/output_parser.h"
 #include "serve/served_model.h"
+#include "serve/trace.h"
 
 namespace ink {
 
@@ -98,6 +99,7 @@ struct RequestContext {
   std::shared_ptr<ResponseWriter> writer;
   Metrics* metrics = nullptr;
   std::chrono::steady_clock::time_point received;
+  std::shared_ptr<RequestTrace> trace;  // null: not recorded
   /// Told once when the exchange is over: HTTP status, finish, usage.
   std::function<void(int status, std::string_view finish, const Usage& usage)> on_end;
 };
@@ -133,6 +135,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void Complete(std::string* out);
   void Fail(const ApiError& error);
   void CancelAll();
+  void DescribeTrace(std::string_view finish);
   /// Counts the request as over. Before the last bytes of the answer: a client that has the whole
   /// answer finds it counted and its key free for the next request.
   void Finish(int status, std::string_view finish);
@@ -143,10 +146,12 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   std::mutex tickets_mutex_;
   std::vector<EngineThread::Ticket> tickets_;
   bool cancelled_ = false;  // under tickets_mutex_
+  std::chrono::steady_clock::time_point submitted_;
 
   // Delivery thread only.
   std::vector<Choice> choices_;
   Outcome outcome_;
+  std::chrono::steady_clock::time_point last_token_;  // of the first prompt
   size_t open_prompts_ = 0;
   bool streaming_ = false;  // headers are out
   bool over_ = false;

@@ -136,6 +136,17 @@ void Metrics::HttpRequest(std::string_view route, int status, double seconds) {
   impl_->http_seconds.Add({{"handler", name}}, kHttpBuckets).Observe(seconds);
 }
 
+void Metrics::SetTrace(int64_t exported, int64_t dropped) {
+  auto set = [&](const char* result, int64_t value) {
+    prometheus::Counter& counter =
+        impl_->Counters("inkstone_trace_spans_total", "Spans sent to the collector, and lost ones")
+            .Add({{"result", result}});
+    counter.Increment(std::max(0.0, static_cast<double>(value) - counter.Value()));
+  };
+  set("exported", exported);
+  set("dropped", dropped);
+}
+
 std::string Metrics::Render(const std::vector<std::shared_ptr<ServedModel>>& models) {
   for (const auto& model : models) {
     const EngineSnapshot s = model->engine().snapshot();

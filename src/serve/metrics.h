@@ -29,6 +29,9 @@ class Metrics {
   void GenerationEnded(std::string_view reason, double total_s, const GenerationTimings& timings);
   void HttpRequest(std::string_view route, int status, double seconds);
 
+  /// Spans so far.
+  void SetTrace(int64_t exported, int64_t dropped);
+
   /// The exposition format, with the state of `models` as of now.
   std::string Render(const std::vector<std::shared_ptr<ServedModel>>& models);
 

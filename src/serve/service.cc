@@ -16,15 +16,11 @@ bool IsVisible(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
-// W3C trace context: version-traceid-spanid-flags.
-bool IsTraceparent(std::string_view text) {
-  if (text.size() != 55 || text[2] != '-' || text[35] != '-' || text[52] != '-') return false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-    if (!hex && i != 2 && i != 35 && i != 52) return false;
-  }
-  return true;
+// The names of OpenTelemetry's semantic conventions for generative AI.
+std::string_view OperationName(std::string_view path) {
+  if (path.find("embed") != std::string_view::npos) return "embeddings";
+  const bool text = path == "/v1/completions" || path == "/api/generate";
+  return text ? "text_completion" : "chat";
 }
 
 bool Matches(const Route& route, std::string_view path) {
@@ -122,9 +118,8 @@ void Service::Process(Job job) {
   context.request_id = !given_id.empty() && given_id.size() <= 128 && IsVisible(given_id)
                            ? std::string(given_id)
                            : "req_" + RandomHex(12);
-  if (IsTraceparent(request.Header("traceparent"))) {
-    context.traceparent = request.Header("traceparent");
-  }
+  const std::optional<TraceParent> parent = ParseTraceparent(request.Header("traceparent"));
+  if (parent) context.traceparent = request.Header("traceparent");
   const std::string method = request.method == "HEAD" ? "GET" : request.method;
   const Route* route = nullptr;
   bool path_known = false;
@@ -142,6 +137,21 @@ void Service::Process(Job job) {
   context.route = route != nullptr ? route->path : file != nullptr ? "static" : "unknown";
   const ApiKind api = route != nullptr ? route->api : ApiOfPath(request.path);
 
+  // Scrapes and the engine room's polling are no one's trace unless someone asks for it.
+  if (options_.trace != nullptr &&
+      (parent || (route != nullptr && route->kind == RouteKind::kBody))) {
+    context.trace = RequestTrace::Begin(parent, request.Header("tracestate"), job.received);
+  }
+  if (context.trace != nullptr) {
+    if (!parent) context.traceparent = context.trace->traceparent();
+    context.trace->SetName(request.method.substr(0, 16) + " " + context.route);
+    context.trace->Set("http.request.method", request.method.substr(0, 16));
+    context.trace->Set("http.route", context.route);
+    context.trace->Set("url.path", request.path.substr(0, 256));
+    context.trace->Set("client.address", request.peer);
+    context.trace->Set("inkstone.request_id", context.request_id);
+  }
+
   Json record;
   record["request_id"] = context.request_id;
   if (!context.traceparent.empty()) record["trace_id"] = context.traceparent.substr(3, 32);
@@ -149,8 +159,10 @@ void Service::Process(Job job) {
   record["path"] = request.path.substr(0, 256);
   record["peer"] = request.peer;
   auto shared = std::make_shared<Json>(std::move(record));
-  context.on_end = [this, shared, route_name = context.route, received = job.received](
-                       int status, std::string_view finish, const Usage& usage) {
+  context.on_end = [this, shared, route_name = context.route, received = job.received,
+                    trace = context.trace](int status, std::string_view finish,
+                                           const Usage& usage) {
+    if (trace != nullptr) options_.trace->Add(trace->End(status, Clock::now()));
     const double seconds = std::chrono::duration<double>(Clock::now() - received).count();
     metrics_.HttpRequest(route_name, status, seconds);
     if (!options_.log) return;
@@ -206,6 +218,7 @@ void Service::Process(Job job) {
   if (error->http_status == 405) response.headers.emplace_back("Allow", allow);
   AddCommonHeaders(kept, {}, &response);
   (*shared)["error"] = error->message.substr(0, 512);
+  if (kept.trace != nullptr) kept.trace->SetError(error->message.substr(0, 512));
   kept.on_end(error->http_status, "", {});
   kept.writer->Send(std::move(response));
 }
@@ -303,6 +316,9 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
       case RouteKind::kMetrics: {
         HttpResponse response;
         response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+        if (options_.trace != nullptr) {
+          metrics_.SetTrace(options_.trace->exported(), options_.trace->dropped());
+        }
         response.body = metrics_.Render(models_.Loaded());
         AddCommonHeaders(call.context, {}, &response);
         call.context.on_end(200, "", {});
@@ -336,6 +352,14 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
     ApiError error{404, "The model '" + shown + "' does not exist", "model", "model_not_found"};
     if (route.api == ApiKind::kOllama) error.message = "model '" + shown + "' not found";
     return error;
+  }
+  if (route.generates && call.context.trace != nullptr) {
+    RequestTrace& trace = *call.context.trace;
+    const std::string operation(OperationName(route.path));
+    trace.SetName(operation + " " + call.context.model->name());
+    trace.Set("gen_ai.operation.name", operation);
+    trace.Set("gen_ai.provider.name", std::string("inkstone"));
+    trace.Set("gen_ai.request.model", name.empty() ? call.context.model->name() : name);
   }
   if (key) {
     const std::vector<std::string>& allowed = key->policy.models;

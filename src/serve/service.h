@@ -20,6 +20,7 @@
 #include "serve/model_set.h"
 #include "serve/served_model.h"
 #include "serve/static_file.h"
+#include "serve/trace.h"
 
 namespace ink {
 
@@ -42,6 +43,7 @@ struct ServiceOptions {
   std::vector<StaticFile> files;
   /// One JSON object per finished request, from any thread; may be empty.
   std::function<void(const Json& record)> log;
+  std::shared_ptr<SpanSink> trace;  // where spans of requests go; null: none are made
 };
 
 /// Thread-safe.
