@@ -46,7 +46,8 @@ inline constexpr int kPanelsPerStep = 3;
 struct LinearKernels {
   bool use_bfloat16;  // BF16 weights multiply bfloat16 activations
   // Integer formats are multiplied one panel at a time up to this many rows, else
-  // `panels_per_step` (float formats: always 2).
+  // `panels_per_step`. Float formats: always 2, but `panels_per_step` where many rows of bfloat16
+  // are multiplied as such.
   int64_t one_panel_rows;
   int panels_per_step;
 

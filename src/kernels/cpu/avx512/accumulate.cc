@@ -1,5 +1,6 @@
 // The multiplications. Integer formats with many rows go through tiles of 3 panels and 4 rows
-// (tile_3x4.h). What is left, and float formats: one tile is 2 (or 1) panels times 8 (4, 2, 1)
+// (tile_3x4.h), bfloat16 with 8 rows and more through tiles of 8 rows (bf16_tile.h). What is left,
+// and the other float formats: one tile is 2 (or 1) panels times 8 (4, 2, 1)
 // activation rows: 16 vector accumulators, which covers the latency of vpdpbusd and vfmadd (4 to 5
 // cycles, two a cycle), and per step 2 loads of weights and 8 broadcasts for 16 multiplications: 5
 // of 8 cycles of the load ports. A second set of accumulators (float, or int32 after the scales)
@@ -7,6 +8,7 @@
 // multiplications.
 #include <algorithm>
 
+#include "kernels/cpu/avx512/bf16_tile.h"
 #include "kernels/cpu/avx512/linear.h"
 #include "kernels/cpu/avx512/simd.h"
 #include "kernels/cpu/avx512/tile_3x4.h"
@@ -331,7 +333,11 @@ void AccumulatePanels(const PanelFormat& f, const UnpackedPanel* panels, int col
         if constexpr (kP < 3) run(Int<8>{});
         break;
       case 4:
-        if constexpr (kP < 3) run(Int<4>{});
+        if constexpr (kP < 3) {
+          run(Int<4>{});
+        } else if (is_bf16) {
+          FloatsTile<3, 4, FloatForm::kBf16Pairs>(floats, acc);
+        }
         break;
       case 2:
         run(Int<2>{});
@@ -411,6 +417,27 @@ void AccumulateThree(const PanelFormat& f, const UnpackedPanel* panels, int cols
   }
 }
 
+// Panels of bfloat16: whole tiles of 8 rows in assembly, the last rows as others. Each output is
+// one chain of pairs in order, in both.
+template <int kP>
+void AccumulateBf16(const PanelFormat& f, const UnpackedPanel* panels, int cols,
+                    const LinearWorkspace& w, int64_t segment, int64_t num_rows, int64_t row0,
+                    int64_t num, float* acc) {
+  Bf16Tile tile;
+  for (int i = 0; i < 3; ++i) tile.b[i] = panels[i < kP ? i : 0].codes;
+  tile.words = (cols + 1) / 2;
+  tile.stride_bytes = kP * kPanelRows * 4;
+  int64_t row = row0;
+  for (; row + 8 <= row0 + num; row += 8, acc += 8 * kP * kPanelRows) {
+    tile.a = w.bfloats.data + (segment * num_rows + row) * kSegmentCols * 2;
+    tile.c = acc;
+    RunBf16Tile<kP>(tile, true);
+  }
+  if (row < row0 + num) {
+    AccumulatePanels<kP>(f, panels, cols, w, segment, num_rows, row, row0 + num - row, acc);
+  }
+}
+
 }  // namespace
 
 void Accumulate(const PanelFormat& f, const UnpackedPanel* panels, int num_panels, int cols,
@@ -419,6 +446,11 @@ void Accumulate(const PanelFormat& f, const UnpackedPanel* panels, int num_panel
   if (f.code_bits > 0 && f.code_bits < 8 && panels[0].num_rows <= kStreamRows) {
     // One panel at a time when rows are few: one sequential stream.
     Stream(f, panels[0], cols, workspace, segment, num_rows, row0, num, acc);
+  } else if (f.kind == PanelKind::kBfloat16 && (num >= 8 || num_panels == 3)) {
+    const auto run = num_panels == 3   ? AccumulateBf16<3>
+                     : num_panels == 2 ? AccumulateBf16<2>
+                                       : AccumulateBf16<1>;
+    run(f, panels, cols, workspace, segment, num_rows, row0, num, acc);
   } else if (num_panels == 3) {
     AccumulateThree(f, panels, cols, workspace, segment, num_rows, row0, num, acc);
   } else if (num_panels == 2) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/avx512/bf16_tile.h"
 #include "kernels/cpu/math_constants.h"
 
 namespace ink::avx512 {
