@@ -2,11 +2,13 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/toml.h"
 #include "command.h"
@@ -39,6 +41,8 @@ struct Options {
   std::string otlp_service = "inkstone";
   std::vector<std::string> otlp_headers;  // NAME=VALUE
   std::vector<ModelSource> models;        // further ones, of the configuration
+  std::vector<std::string> adapters;
+  std::vector<AdapterSource> first_adapters;  // of the first model
   bool strict = false;
   bool quiet = false;
 };
@@ -55,6 +59,33 @@ Status FromFile(const toml::table& file, const CLI::App& app, const char* key, c
   }
   return InvalidArgument(std::string("configuration: '") + key +
                          "' has a value of the wrong type or range");
+}
+
+// "models/foo-q4.gguf" is served as "foo-q4".
+std::string ServedName(const Options& o) {
+  if (!o.name.empty()) return o.name;
+  if (o.engine.model.empty()) return "inkling";
+  std::filesystem::path path(o.engine.model);
+  if (path.filename().empty()) path = path.parent_path();
+  return path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+}
+
+// Every name is one model or one adapter.
+Status CheckNames(const Options& o) {
+  std::set<std::string> seen = {"", "default"};
+  auto check = [&](const std::string& name) {
+    return seen.insert(name).second
+               ? OkStatus()
+               : InvalidArgument("the name '" + name +
+                                 "': expected each model and adapter to have its own");
+  };
+  INK_RETURN_IF_ERROR(check(ServedName(o)));
+  for (const AdapterSource& adapter : o.first_adapters) INK_RETURN_IF_ERROR(check(adapter.name));
+  for (const ModelSource& model : o.models) {
+    INK_RETURN_IF_ERROR(check(model.name));
+    for (const AdapterSource& adapter : model.adapters) INK_RETURN_IF_ERROR(check(adapter.name));
+  }
+  return OkStatus();
 }
 
 // [[models]] tables: name, path, context, sequences.
@@ -89,6 +120,48 @@ Status ReadModels(const toml::table& file, std::vector<ModelSource>* out) {
   return OkStatus();
 }
 
+// [[adapters]] tables: name, path, scale, model (absent: the first).
+Status ReadAdapters(const toml::table& file, const std::string& first, Options& o) {
+  if (!file.contains("adapters")) return OkStatus();
+  const toml::array* list = file["adapters"].as_array();
+  if (list == nullptr) return InvalidArgument("configuration: expected [[adapters]] tables");
+  for (const toml::node& node : *list) {
+    const toml::table* table = node.as_table();
+    if (table == nullptr) return InvalidArgument("configuration: expected [[adapters]] tables");
+    AdapterSource source;
+    std::string model = first;
+    for (const auto& [key, value] : *table) {
+      const std::string name(key.str());
+      if (name == "name" && value.is_string()) {
+        source.name = *value.value<std::string>();
+      } else if (name == "path" && value.is_string()) {
+        source.path = *value.value<std::string>();
+      } else if (name == "scale" && value.is_number()) {
+        source.scale = static_cast<float>(*value.value<double>());
+      } else if (name == "model" && value.is_string()) {
+        model = *value.value<std::string>();
+      } else {
+        return InvalidArgument("configuration: adapters: unknown setting or bad value '" + name +
+                               "', expected name, path, scale, model");
+      }
+    }
+    if (source.name.empty() || source.path.empty()) {
+      return InvalidArgument("configuration: adapters: expected a name and a path");
+    }
+    if (model == first) {
+      o.first_adapters.push_back(std::move(source));
+      continue;
+    }
+    auto of = std::find_if(o.models.begin(), o.models.end(),
+                           [&](const ModelSource& m) { return m.name == model; });
+    if (of == o.models.end()) {
+      return InvalidArgument("configuration: adapters: no model '" + model + "'");
+    }
+    of->adapters.push_back(std::move(source));
+  }
+  return OkStatus();
+}
+
 // "keep", "at-once", or seconds.
 Result<std::chrono::milliseconds> ReleaseAfter(const std::string& text) {
   if (text == "keep") return std::chrono::milliseconds(-1);
@@ -117,8 +190,9 @@ Status ReadConfig(const CLI::App& app, Options& o) {
       "strict",        "token_budget",   "tls_cert",
       "tls_key",       "quiet",          "drain_seconds",
       "chat_template", "max_body_bytes", "max_connections",
-      "idle_release",  "models",         "otlp_endpoint",
-      "otlp_headers",  "otlp_ca_file",   "otlp_service"};
+      "idle_release",  "models",         "adapters",
+      "otlp_endpoint", "otlp_headers",   "otlp_ca_file",
+      "otlp_service"};
   for (const auto& [key, value] : file) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key.str()) == std::end(kKnown)) {
       return InvalidArgument("configuration: unknown setting '" + std::string(key.str()) + "'");
@@ -163,16 +237,9 @@ Status ReadConfig(const CLI::App& app, Options& o) {
   INK_RETURN_IF_ERROR(FromFile(file, app, "drain_seconds", "--drain-seconds", &o.drain_seconds));
   INK_RETURN_IF_ERROR(
       FromFile(file, app, "max_body_bytes", "--max-body-bytes", &o.http.max_body_bytes));
-  return FromFile(file, app, "max_connections", "--max-connections", &o.http.max_connections);
-}
-
-// "models/foo-q4.gguf" is served as "foo-q4".
-std::string ServedName(const Options& o) {
-  if (!o.name.empty()) return o.name;
-  if (o.engine.model.empty()) return "inkling";
-  std::filesystem::path path(o.engine.model);
-  if (path.filename().empty()) path = path.parent_path();
-  return path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+  INK_RETURN_IF_ERROR(
+      FromFile(file, app, "max_connections", "--max-connections", &o.http.max_connections));
+  return ReadAdapters(file, ServedName(o), o);
 }
 
 // One structured line, with the time.
@@ -210,6 +277,11 @@ Result<std::shared_ptr<SpanSink>> MakeExporter(const Options& o,
 
 Status Serve(const CLI::App& app, Options& o) {
   if (!o.config.empty()) INK_RETURN_IF_ERROR(ReadConfig(app, o));
+  for (const std::string& text : o.adapters) {
+    INK_ASSIGN_OR_RETURN(AdapterSource source, ParseServedAdapter(text));
+    o.first_adapters.push_back(std::move(source));
+  }
+  INK_RETURN_IF_ERROR(CheckNames(o));
   // Before any thread exists, so that all of them leave these signals to this one.
   sigset_t signals;
   sigemptyset(&signals);
@@ -246,9 +318,13 @@ Status Serve(const CLI::App& app, Options& o) {
   ModelSource first;
   first.name = ServedName(o);
   first.path = o.engine.model;
+  first.adapters = o.first_adapters;
   ServiceOptions service_options;
   {
     INK_ASSIGN_OR_RETURN(auto model, loader.Load(first, true));
+    for (const AdapterSource& adapter : first.adapters) {
+      INK_RETURN_IF_ERROR(model->adapters().Load(adapter));
+    }
     service_options.models.push_back(std::move(model));
   }
   service_options.sources = {first};
@@ -311,6 +387,9 @@ CommandBody RegisterServe(CLI::App& app) {
   app.add_option("--config", o->config, "TOML file with any of these settings");
   app.add_option("--db", o->db, "key database (inkstone keys)");
   app.add_option("--name", o->name, "the model's name for clients (default: of its file)");
+  app.add_option("--adapter", o->adapters,
+                 "adapter of the model, served as a model NAME: NAME=FILE or NAME=FILE:SCALE, a "
+                 "PEFT folder or a GGUF file; may be repeated");
   app.add_option("--chat-template", o->chat_template, "Jinja file instead of the model's own");
   app.add_option("--policy", o->policy, "who is served first")
       ->check(CLI::IsMember({"fair", "fcfs", "priority"}))

@@ -3,9 +3,49 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/adapter_spec.h"
 #include "model/weight_source.h"
 
 namespace ink::cli {
+
+Result<AdapterSource> ParseServedAdapter(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == 0 || equals == std::string::npos) {
+    return InvalidArgument("--adapter: expected NAME=FILE or NAME=FILE:SCALE, got \"" + text +
+                           "\"");
+  }
+  INK_ASSIGN_OR_RETURN(const AdapterSpec spec, ParseAdapterSpec(text.substr(equals + 1)));
+  return AdapterSource{text.substr(0, equals), spec.path, spec.scale};
+}
+
+int64_t ServeLoader::UsedBytes() {
+  std::erase_if(loaded_, [](const auto& weak) { return weak.expired(); });
+  int64_t used = 0;
+  for (const auto& weak : loaded_) {
+    if (auto model = weak.lock()) used += model->ledger->total();
+  }
+  return used;
+}
+
+Status ServeLoader::WithinBudget(int64_t bytes, const std::function<Status()>& add) {
+  std::lock_guard lock(mutex_);
+  const auto budget = static_cast<int64_t>(settings_.engine.memory);
+  if (budget > 0) {
+    int64_t used = UsedBytes(), program = 0;
+    for (const auto& weak : loaded_) {
+      auto model = weak.lock();
+      if (model == nullptr) continue;
+      used += static_cast<int64_t>(model->tokenizer->memory_bytes());
+      program = std::max(program, model->program_bytes);
+    }
+    used += program;
+    if (used + bytes > budget) {
+      return OutOfMemory("it needs " + std::to_string(bytes) + " bytes, " + std::to_string(used) +
+                         " of " + std::to_string(budget) + " bytes (--memory) are used");
+    }
+  }
+  return add();
+}
 
 Result<std::shared_ptr<ServedModel>> ServeLoader::Load(const ModelSource& source, bool progress) {
   // One at a time: two at once would each find the budget that the other is about to use.
@@ -14,11 +54,7 @@ Result<std::shared_ptr<ServedModel>> ServeLoader::Load(const ModelSource& source
   flags.model = source.path;
   if (source.context > 0) flags.context = source.context;
   if (source.sequences > 0) flags.sequences = source.sequences;
-  std::erase_if(loaded_, [](const auto& weak) { return weak.expired(); });
-  int64_t used = 0;
-  for (const auto& weak : loaded_) {
-    if (auto other = weak.lock()) used += other->ledger->total();
-  }
+  const int64_t used = UsedBytes();
   const auto budget = static_cast<int64_t>(flags.memory);
   if (budget > 0 && used >= budget) {
     return OutOfMemory("the other models use " + std::to_string(used) + " of " +
@@ -59,6 +95,9 @@ Result<std::shared_ptr<ServedModel>> ServeLoader::Load(const ModelSource& source
   }
   if (source.name == settings_.first) served.chat_template = settings_.chat_template;
   served.resources = loaded;
+  served.adapter_budget = [this](int64_t bytes, const std::function<Status()>& add) {
+    return WithinBudget(bytes, add);
+  };
   INK_ASSIGN_OR_RETURN(auto model, ServedModel::Create(std::move(engine), loaded->model->info(),
                                                        loaded->ledger.get(), served));
   loaded_.push_back(loaded);

@@ -1,6 +1,7 @@
 // How `inkstone serve` loads models: the first at start, others when asked, all under one budget.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -10,6 +11,9 @@
 #include "serve/model_set.h"
 
 namespace ink::cli {
+
+/// NAME=FILE or NAME=FILE:SCALE. Errors: kInvalidArgument.
+Result<AdapterSource> ParseServedAdapter(const std::string& text);
 
 /// Thread-safe.
 class ServeLoader {
@@ -27,7 +31,12 @@ class ServeLoader {
   /// Errors: as loading, and kOutOfMemory where --memory does not hold it beside the others.
   Result<std::shared_ptr<ServedModel>> Load(const ModelSource& source, bool progress);
 
+  /// Runs `add` where --memory has `bytes` more beside everything loaded.
+  Status WithinBudget(int64_t bytes, const std::function<Status()>& add);
+
  private:
+  int64_t UsedBytes();
+
   const Settings settings_;
   std::mutex mutex_;
   std::vector<std::weak_ptr<LoadedModel>> loaded_;

@@ -221,6 +221,19 @@ void AdapterSet::Release(int32_t id) {
   std::erase_if(gains_, [](const auto& item) { return item.second.expired(); });
 }
 
+Status AdapterSet::CoverPlanned(const Adapter& adapter, Device& device, int64_t max_rows,
+                                int64_t max_logit_rows, ScratchSizes* sizes) {
+  for (const Adapter::Matrix& m : adapter.matrices) {
+    AdapterWeights::Matrix matrix;
+    Weight named{m.name, {}};
+    matrix.weights = {&named};
+    INK_ASSIGN_OR_RETURN(matrix.a, device.PlanPacked(DType::kF32, m.rank, m.in, 1));
+    INK_ASSIGN_OR_RETURN(matrix.b, device.PlanPacked(DType::kF32, m.out, m.rank, 1));
+    sizes->Cover(matrix, max_rows, max_logit_rows);
+  }
+  return OkStatus();
+}
+
 Result<AdapterSet::Plan> AdapterSet::MakePlan(const Model& model, Device& device,
                                               std::span<const Adapter> adapters, int64_t max_rows,
                                               int64_t max_logit_rows) {
@@ -229,17 +242,19 @@ Result<AdapterSet::Plan> AdapterSet::MakePlan(const Model& model, Device& device
   for (const Adapter& adapter : adapters) {
     INK_ASSIGN_OR_RETURN(int64_t bytes, AdapterWeights::PlanBytes(adapter, model, device));
     plan.weights += bytes;
-    for (const Adapter::Matrix& m : adapter.matrices) {
-      AdapterWeights::Matrix matrix;
-      Weight named{m.name, {}};
-      matrix.weights = {&named};
-      INK_ASSIGN_OR_RETURN(matrix.a, device.PlanPacked(DType::kF32, m.rank, m.in, 1));
-      INK_ASSIGN_OR_RETURN(matrix.b, device.PlanPacked(DType::kF32, m.out, m.rank, 1));
-      sizes.Cover(matrix, max_rows, max_logit_rows);
-    }
+    INK_RETURN_IF_ERROR(CoverPlanned(adapter, device, max_rows, max_logit_rows, &sizes));
   }
   if (!adapters.empty()) plan.activations = sizes.bytes();
   return plan;
+}
+
+Result<int64_t> AdapterSet::PlanAdd(const Adapter& adapter) const {
+  INK_ASSIGN_OR_RETURN(int64_t bytes, AdapterWeights::PlanBytes(adapter, model_, device_));
+  ScratchSizes sizes = sizes_;
+  INK_RETURN_IF_ERROR(CoverPlanned(adapter, device_, max_rows_, max_logit_rows_, &sizes));
+  // Larger scratch is taken before the smaller one goes.
+  if (sizes.bytes() > static_cast<int64_t>(scratch_.size())) bytes += sizes.bytes();
+  return bytes;
 }
 
 void AdapterSet::SetRows(std::span<const SequenceRows> rows) {

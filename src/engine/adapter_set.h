@@ -61,6 +61,8 @@ class AdapterSet : public LinearHook {
   /// Packs the adapter. Errors: kInvalidArgument (an empty name or one in use, shapes unlike the
   /// model's), kOutOfMemory, and CheckAdapter's.
   Status Add(const std::string& name, const Adapter& adapter);
+  /// Device bytes that Add will take, what it replaces still there. Errors: those of Add.
+  Result<int64_t> PlanAdd(const Adapter& adapter) const;
   /// Removes it at once when no request uses it. Else, with `drain`, it takes no further request
   /// and goes with the last one; without, kUnavailable says how many use it. Errors: kNotFound.
   Status Remove(const std::string& name, bool drain);
@@ -119,6 +121,8 @@ class AdapterSet : public LinearHook {
     void Cover(const AdapterWeights::Matrix& matrix, int64_t max_rows, int64_t max_logit_rows);
   };
 
+  static Status CoverPlanned(const Adapter& adapter, Device& device, int64_t max_rows,
+                             int64_t max_logit_rows, ScratchSizes* sizes);
   Result<std::shared_ptr<const Gains>> GainsOf(const Entry& entry, float scale);
   Status GrowScratch(const AdapterWeights& weights);
   void Release(int32_t selection);

@@ -74,6 +74,8 @@ class Engine {
   /// new ones that name it are refused from now on. Errors: AdapterSet::Remove.
   Status RemoveAdapter(const std::string& name, bool drain = false);
   std::vector<AdapterInfo> adapters() const { return adapters_->List(); }
+  /// Device bytes that AddAdapter will take. Errors: AdapterSet::Add.
+  Result<int64_t> AdapterBytes(const Adapter& adapter) const { return adapters_->PlanAdd(adapter); }
   /// What requests get that leave GenerationRequest::adapters absent. Errors: AdapterSet::Select.
   Status SetDefaultAdapters(std::vector<AdapterUse> uses);
 

@@ -44,8 +44,8 @@ constexpr Field kMessages[] = {
 
 class AnthropicFormat : public ResponseFormat {
  public:
-  AnthropicFormat(const ServedModel& model, const GenerationPlan& plan, bool timings)
-      : model_(model.name()),
+  AnthropicFormat(const RequestContext& context, const GenerationPlan& plan, bool timings)
+      : model_(context.model_name()),
         prompt_tokens_(static_cast<int64_t>(plan.prompts[0].size())),
         timings_(timings),
         sampling_(plan.request.sampling),
@@ -375,7 +375,7 @@ ApiStatus HandleAnthropicMessages(Call& call) {
   if (auto error = PrepareChat(*call.context.model, std::move(input), choice, spec, &plan)) {
     return error;
   }
-  auto format = std::make_unique<AnthropicFormat>(*call.context.model, plan, timings);
+  auto format = std::make_unique<AnthropicFormat>(call.context, plan, timings);
   Exchange::Start(std::move(call.context), std::move(plan), std::move(format));
   return std::nullopt;
 }

@@ -292,7 +292,7 @@ ApiStatus HandleEmbeddings(Call& call) {
   if (!reader.ok()) return reader.error();
   std::vector<std::vector<int32_t>> prompts;
   if (auto error = ReadInput(*input, model, false, "input", &call.warnings, &prompts)) return error;
-  auto body = [encoding, name = model.name()](const Embedded& done) {
+  auto body = [encoding, name = call.context.model_name()](const Embedded& done) {
     Json data = Json::array();
     for (size_t i = 0; i < done.vectors.size(); ++i) {
       const std::vector<float>& vector = done.vectors[i];
@@ -328,7 +328,7 @@ ApiStatus HandleOllamaEmbed(Call& call) {
   if (auto error = ReadInput(*input, model, truncate, "input", &call.warnings, &prompts)) {
     return error;
   }
-  auto body = [name = call.body.value("model", model.name())](const Embedded& done) {
+  auto body = [name = call.body.value("model", call.context.model_name())](const Embedded& done) {
     return Json{{"model", name},
                 {"embeddings", done.vectors},
                 {"total_duration", std::llround(done.seconds * 1e9)},

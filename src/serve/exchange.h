@@ -95,13 +95,17 @@ struct RequestContext {
   std::string traceparent;
   std::string route;
   std::shared_ptr<ServedModel> model;
-  std::shared_ptr<KeyLease> lease;  // null without keys
+  std::shared_ptr<const ServedAdapter> adapter;  // null: the model alone
+  std::shared_ptr<KeyLease> lease;               // null without keys
   std::shared_ptr<ResponseWriter> writer;
   Metrics* metrics = nullptr;
   std::chrono::steady_clock::time_point received;
   std::shared_ptr<RequestTrace> trace;  // null: not recorded
   /// Told once when the exchange is over: HTTP status, finish, usage.
   std::function<void(int status, std::string_view finish, const Usage& usage)> on_end;
+
+  /// What the answer calls the model: the adapter's name where there is one.
+  const std::string& model_name() const { return adapter ? adapter->source.name : model->name(); }
 };
 
 /// Headers that every answer carries: request id, traceparent, warnings.

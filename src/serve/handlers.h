@@ -37,6 +37,8 @@ FieldTable OllamaEmbeddingsFields();
 ApiStatus HandleOllamaEmbeddings(Call& call);
 
 FieldTable AdminModelFields();
+FieldTable AdminAdapterLoadFields();
+FieldTable AdminAdapterUnloadFields();
 
 FieldTable AnthropicFields();
 ApiStatus HandleAnthropicMessages(Call& call);

@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace ink {
@@ -55,12 +56,65 @@ std::optional<size_t> ModelSet::IndexOf(const std::string& given) const {
   return std::nullopt;
 }
 
-bool ModelSet::Has(const std::string& name) const {
-  std::lock_guard lock(mutex_);
-  return IndexOf(name).has_value();
+std::optional<ModelSet::AdapterIndex> ModelSet::AdapterIndexOf(const std::string& given) const {
+  std::string name = given;
+  for (int pass = 0; pass < 2; ++pass) {
+    for (size_t s = 0; s < slots_.size(); ++s) {
+      const auto& adapters = slots_[s].source.adapters;
+      for (size_t a = 0; a < adapters.size(); ++a) {
+        if (adapters[a].name == name) return AdapterIndex{s, a};
+      }
+    }
+    if (!name.ends_with(":latest")) break;
+    name.resize(name.size() - 7);
+  }
+  return std::nullopt;
 }
 
-Result<std::shared_ptr<ServedModel>> ModelSet::Find(const std::string& name) {
+bool ModelSet::Has(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  return IndexOf(name).has_value() || AdapterIndexOf(name).has_value();
+}
+
+Result<ModelChoice> ModelSet::Find(const std::string& name) {
+  std::string model_name;
+  std::optional<AdapterSource> adapter;
+  std::shared_ptr<std::mutex> loading;
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto index = IndexOf(name)) {
+      model_name = slots_[*index].source.name;
+    } else if (const auto at = AdapterIndexOf(name)) {
+      const Slot& slot = slots_[at->slot];
+      model_name = slot.source.name;
+      adapter = slot.source.adapters[at->adapter];
+      loading = slot.loading;
+    } else {
+      return ModelChoice();
+    }
+  }
+  ModelChoice choice;
+  INK_ASSIGN_OR_RETURN(choice.model, Wake(model_name));
+  if (!adapter || choice.model == nullptr) return choice;
+  AdapterTable& table = choice.model->adapters();
+  choice.adapter = table.Use(adapter->name);
+  if (choice.adapter != nullptr) return choice;
+  // Not loaded since the model was woken: the first request that wants it does so.
+  std::lock_guard one(*loading);
+  choice.adapter = table.Use(adapter->name);
+  if (choice.adapter != nullptr) return choice;
+  INK_RETURN_IF_ERROR(table.Load(*adapter));
+  choice.adapter = table.Use(adapter->name);
+  std::lock_guard lock(mutex_);
+  if (!AdapterIndexOf(adapter->name)) {
+    // Unloaded meanwhile.
+    (void)table.Unload(adapter->name);
+    return ModelChoice();
+  }
+  return choice;
+}
+
+Result<std::shared_ptr<ServedModel>> ModelSet::Wake(const std::string& name) {
   ModelSource source;
   std::shared_ptr<std::mutex> loading;
   {
@@ -135,9 +189,27 @@ Status ModelSet::Load(const ModelSource& source) {
                            source.name.substr(0, 64) + "'");
   }
   if (!options_.load) return Unsupported("this server loads no further models");
+  auto check = [&]() -> Status {
+    if (const auto at = AdapterIndexOf(source.name)) {
+      return InvalidArgument("name: '" + source.name + "' is an adapter of the model '" +
+                             slots_[at->slot].source.name + "'");
+    }
+    for (const AdapterSource& adapter : source.adapters) {
+      INK_RETURN_IF_ERROR(CheckAdapterName(adapter.name, source.name));
+    }
+    return OkStatus();
+  };
+  {
+    std::lock_guard lock(mutex_);
+    INK_RETURN_IF_ERROR(check());
+  }
   auto model = options_.load(source);
   if (!model.ok()) return model.status();
+  for (const AdapterSource& adapter : source.adapters) {
+    if (Status status = (*model)->adapters().Load(adapter); !status.ok()) return status;
+  }
   std::lock_guard lock(mutex_);
+  INK_RETURN_IF_ERROR(check());
   for (Slot& slot : slots_) {
     if (slot.source.name != source.name) continue;
     if (slot.model != nullptr) draining_.push_back(std::move(slot.model));
@@ -161,6 +233,73 @@ Status ModelSet::Unload(const std::string& name) {
   Slot slot = std::move(slots_[*index]);
   slots_.erase(slots_.begin() + static_cast<ptrdiff_t>(*index));
   if (slot.model != nullptr) draining_.push_back(std::move(slot.model));
+  return OkStatus();
+}
+
+// `model`: whose adapter it shall be.
+Status ModelSet::CheckAdapterName(const std::string& name, const std::string& model) const {
+  if (name.empty() || name == "default" || name.size() > 200 || name.ends_with(":latest")) {
+    return InvalidArgument(
+        "adapter: expected a name of 1 to 200 characters, not \"default\" and without \":latest\", "
+        "got '" +
+        name.substr(0, 64) + "'");
+  }
+  for (const Slot& slot : slots_) {
+    if (slot.source.name == name) {
+      return InvalidArgument("adapter: '" + name + "' is the name of a model");
+    }
+  }
+  if (name == model) return InvalidArgument("adapter: '" + name + "' is the name of a model");
+  const auto at = AdapterIndexOf(name);
+  if (at && slots_[at->slot].source.name != model) {
+    return InvalidArgument("adapter: '" + name + "' is an adapter of the model '" +
+                           slots_[at->slot].source.name + "'");
+  }
+  return OkStatus();
+}
+
+Status ModelSet::LoadAdapter(const std::string& model_name, const AdapterSource& source) {
+  std::string owner;
+  {
+    std::lock_guard lock(mutex_);
+    const auto index = IndexOf(model_name);
+    if (!index) return NotFound("no model '" + model_name.substr(0, 128) + "'");
+    owner = slots_[*index].source.name;
+    INK_RETURN_IF_ERROR(CheckAdapterName(source.name, owner));
+  }
+  INK_ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model, Wake(owner));
+  if (model == nullptr) return NotFound("no model '" + owner + "'");
+  INK_RETURN_IF_ERROR(model->adapters().Load(source));
+  std::lock_guard lock(mutex_);
+  const auto index = IndexOf(owner);
+  Status status = CheckAdapterName(source.name, owner);
+  if (!index || slots_[*index].model != model) {
+    status = Unavailable("model '" + owner + "': exchanged while its adapter was being loaded");
+  }
+  if (!status.ok()) {
+    (void)model->adapters().Unload(source.name);
+    return status;
+  }
+  auto& listed = slots_[*index].source.adapters;
+  auto same = std::find_if(listed.begin(), listed.end(),
+                           [&](const AdapterSource& a) { return a.name == source.name; });
+  if (same == listed.end()) {
+    listed.push_back(source);
+  } else {
+    *same = source;
+  }
+  return OkStatus();
+}
+
+Status ModelSet::UnloadAdapter(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  const auto at = AdapterIndexOf(name);
+  if (!at) return NotFound("no adapter '" + name.substr(0, 128) + "'");
+  Slot& slot = slots_[at->slot];
+  const std::string own = slot.source.adapters[at->adapter].name;
+  slot.source.adapters.erase(slot.source.adapters.begin() + static_cast<ptrdiff_t>(at->adapter));
+  // Not there where the model was woken and nobody has asked for the adapter since.
+  if (slot.model != nullptr) (void)slot.model->adapters().Unload(own);
   return OkStatus();
 }
 

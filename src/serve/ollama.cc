@@ -283,7 +283,7 @@ void SendLoaded(Call& call, bool chat) {
 
 void StartOllama(Call& call, GenerationPlan plan, bool chat, bool timings) {
   auto format =
-      std::make_unique<OllamaFormat>(call.body.value("model", call.context.model->name()), plan,
+      std::make_unique<OllamaFormat>(call.body.value("model", call.context.model_name()), plan,
                                      call.context.model->tokenizer(), chat, timings);
   Exchange::Start(std::move(call.context), std::move(plan), std::move(format));
 }
@@ -395,10 +395,12 @@ ApiStatus HandleOllamaShow(Call& call) {
   const ServedModel& model = *call.context.model;
   const ModelInfo& info = model.info();
   Json body;
-  body["modelfile"] = "FROM " + model.name() + "\n";
+  const bool adapted = call.context.adapter != nullptr;
+  body["modelfile"] = "FROM " + model.name() + "\n" +
+                      (adapted ? "ADAPTER " + call.context.model_name() + "\n" : "");
   body["parameters"] = "";
   body["template"] = model.template_source();
-  body["details"] = {{"parent_model", ""},
+  body["details"] = {{"parent_model", adapted ? model.name() : ""},
                      {"format", "gguf"},
                      {"family", info.architecture},
                      {"families", Json::array({info.architecture})},

@@ -44,9 +44,9 @@ Json ToolCallsJson(const std::vector<ToolCall>& calls) {
 
 class ChatFormat : public ResponseFormat {
  public:
-  ChatFormat(const ServedModel& model, const GenerationPlan& plan, AnswerOptions answer)
-      : tokenizer_(model.tokenizer()),
-        model_(model.name()),
+  ChatFormat(const RequestContext& context, const GenerationPlan& plan, AnswerOptions answer)
+      : tokenizer_(context.model->tokenizer()),
+        model_(context.model_name()),
         answer_(answer),
         sampling_(plan.request.sampling),
         warnings_(plan.warnings) {
@@ -278,7 +278,7 @@ ApiStatus HandleChat(Call& call) {
   if (auto error = PrepareChat(*call.context.model, std::move(input), choice, spec, &plan)) {
     return error;
   }
-  auto format = std::make_unique<ChatFormat>(*call.context.model, plan, answer);
+  auto format = std::make_unique<ChatFormat>(call.context, plan, answer);
   Exchange::Start(std::move(call.context), std::move(plan), std::move(format));
   return std::nullopt;
 }

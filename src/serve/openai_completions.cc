@@ -24,10 +24,10 @@ constexpr Field kOwn[] = {
 
 class CompletionFormat : public ResponseFormat {
  public:
-  CompletionFormat(const ServedModel& model, const GenerationPlan& plan, AnswerOptions answer,
+  CompletionFormat(const RequestContext& context, const GenerationPlan& plan, AnswerOptions answer,
                    std::vector<std::string> echoes)
-      : tokenizer_(model.tokenizer()),
-        model_(model.name()),
+      : tokenizer_(context.model->tokenizer()),
+        model_(context.model_name()),
         answer_(answer),
         sampling_(plan.request.sampling),
         num_choices_(plan.request.num_choices),
@@ -259,8 +259,7 @@ ApiStatus HandleCompletion(Call& call) {
                                                &call.context.model->tokenizer());
     for (const auto& ids : plan.prompts) echoes.push_back(Decode(tokenizer, ids));
   }
-  auto format =
-      std::make_unique<CompletionFormat>(*call.context.model, plan, answer, std::move(echoes));
+  auto format = std::make_unique<CompletionFormat>(call.context, plan, answer, std::move(echoes));
   Exchange::Start(std::move(call.context), std::move(plan), std::move(format));
   return std::nullopt;
 }

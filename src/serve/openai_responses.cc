@@ -69,7 +69,7 @@ class ResponsesFormat : public ResponseFormat {
     base_["incomplete_details"] = nullptr;
     base_["instructions"] = given("instructions", nullptr);
     base_["max_output_tokens"] = given("max_output_tokens", nullptr);
-    base_["model"] = call.context.model->name();
+    base_["model"] = call.context.model_name();
     base_["output"] = Json::array();
     base_["parallel_tool_calls"] = given("parallel_tool_calls", true);
     base_["previous_response_id"] = nullptr;

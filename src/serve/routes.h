@@ -9,17 +9,18 @@
 namespace ink {
 
 enum class RouteKind {
-  kBody,         // POST with a JSON body that names a model
-  kModels,       // GET /v1/models, and below it
-  kTags,         // GET /api/tags, /api/ps
-  kVersion,      // GET /api/version
-  kMemory,       // GET /v1/memory
-  kStats,        // GET /v1/stats
-  kEngine,       // GET /v1/engine
-  kMetrics,      // GET /metrics
-  kOpenApi,      // GET /openapi.json
-  kKeys,         // /v1/admin/keys, and below it
-  kAdminModels,  // /v1/admin/models, and below it
+  kBody,           // POST with a JSON body that names a model
+  kModels,         // GET /v1/models, and below it
+  kTags,           // GET /api/tags, /api/ps
+  kVersion,        // GET /api/version
+  kMemory,         // GET /v1/memory
+  kStats,          // GET /v1/stats
+  kEngine,         // GET /v1/engine
+  kMetrics,        // GET /metrics
+  kOpenApi,        // GET /openapi.json
+  kKeys,           // /v1/admin/keys, and below it
+  kAdminModels,    // /v1/admin/models, and below it
+  kAdminAdapters,  // /v1/admin/adapters, and below it
 };
 
 struct Route {

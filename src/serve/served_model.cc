@@ -57,7 +57,10 @@ Result<std::shared_ptr<ServedModel>> ServedModel::Create(std::unique_ptr<Engine>
   }
   model->bos_ = TokenTextOrEmpty(tokenizer, tokenizer.bos_id());
   model->eos_ = TokenTextOrEmpty(tokenizer, tokenizer.eos_id());
+  const AdapterTarget& target = engine->runner().model().adapter_target();
   model->engine_ = std::make_unique<EngineThread>(std::move(engine));
+  model->adapters_ =
+      std::make_unique<AdapterTable>(*model->engine_, target, model->options_.adapter_budget);
   model->ReadFormat();
   return model;
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/memory_plan.h"
+#include "serve/adapter_table.h"
 #include "serve/engine_thread.h"
 #include "serve/json_text.h"
 #include "serve/tool_constraint.h"
@@ -43,6 +44,7 @@ struct ServedModelOptions {
   int64_t vocabulary_bytes = 0;
   int64_t program_bytes = 0;
   std::shared_ptr<void> resources;  // what the engine runs on; goes after it
+  AdapterBudgetFn adapter_budget;   // empty: no bound
 };
 
 /// Thread-safe.
@@ -60,6 +62,7 @@ class ServedModel {
   Ledger* ledger() const { return ledger_; }
   int64_t created() const { return created_; }  // Unix seconds
   EngineThread& engine() { return *engine_; }
+  AdapterTable& adapters() { return *adapters_; }
   const Tokenizer& tokenizer() const { return engine_->tokenizer(); }
   int64_t context() const { return engine_->config().context; }
 
@@ -92,6 +95,7 @@ class ServedModel {
   ServedModelOptions options_;
   int64_t created_;
   std::unique_ptr<EngineThread> engine_;
+  std::unique_ptr<AdapterTable> adapters_;  // goes before the engine
   std::unique_ptr<const ChatTemplate> template_;
   std::shared_ptr<const ChatOutputFormat> format_;
   ToolCallShape shape_;

@@ -29,6 +29,25 @@ bool Matches(const Route& route, std::string_view path) {
          path[route.path.size()] == '/';
 }
 
+bool Contains(const std::vector<std::string>& list, const std::string& name) {
+  return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+// An adapter's name counts as a model's too: a key for "tales" alone need not have its base.
+ApiStatus CheckAllowed(const KeyPolicy& policy, const RequestContext& context) {
+  const std::string& name = context.model_name();
+  if (!policy.models.empty() && !Contains(policy.models, context.model->name()) &&
+      !Contains(policy.models, name)) {
+    return ApiError{403, "this key may not use the model '" + name + "'", "model",
+                    "model_not_allowed"};
+  }
+  if (context.adapter != nullptr && !policy.adapters.empty() && !Contains(policy.adapters, name)) {
+    return ApiError{403, "this key may not use the adapter '" + name + "'", "model",
+                    "adapter_not_allowed"};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Service::Service(ServiceOptions options)
@@ -276,7 +295,8 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
   const Json empty = Json::object();
   if (route.kind != RouteKind::kBody) {
     Json body = empty;
-    if ((route.kind == RouteKind::kKeys || route.kind == RouteKind::kAdminModels) &&
+    if ((route.kind == RouteKind::kKeys || route.kind == RouteKind::kAdminModels ||
+         route.kind == RouteKind::kAdminAdapters) &&
         !request.body.empty()) {
       auto parsed = ParseJsonBody(request.body);
       if (!parsed.ok()) return FromStatus(parsed.status());
@@ -327,6 +347,8 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
       }
       case RouteKind::kAdminModels:
         return HandleModels(request, key, call);
+      case RouteKind::kAdminAdapters:
+        return HandleAdapters(request, key, call);
       default:
         return HandleKeys(request, key, call);
     }
@@ -344,9 +366,10 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
   reader.String("model", &name);
   if (route.api == ApiKind::kOllama && name.empty()) reader.String("name", &name);
   if (!reader.ok()) return reader.error();
-  auto model = models_.Find(name);
-  if (!model.ok()) return FromStatus(model.status());
-  call.context.model = *std::move(model);
+  auto choice = models_.Find(name);
+  if (!choice.ok()) return FromStatus(choice.status());
+  call.context.model = std::move(choice->model);
+  call.context.adapter = std::move(choice->adapter);
   if (call.context.model == nullptr) {
     const std::string shown = name.substr(0, 128);
     ApiError error{404, "The model '" + shown + "' does not exist", "model", "model_not_found"};
@@ -356,18 +379,17 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
   if (route.generates && call.context.trace != nullptr) {
     RequestTrace& trace = *call.context.trace;
     const std::string operation(OperationName(route.path));
-    trace.SetName(operation + " " + call.context.model->name());
+    trace.SetName(operation + " " + call.context.model_name());
     trace.Set("gen_ai.operation.name", operation);
     trace.Set("gen_ai.provider.name", std::string("inkstone"));
-    trace.Set("gen_ai.request.model", name.empty() ? call.context.model->name() : name);
+    trace.Set("gen_ai.request.model", name.empty() ? call.context.model_name() : name);
+  }
+  call.defaults.adapters.emplace();
+  if (call.context.adapter != nullptr) {
+    call.defaults.adapters->push_back(call.context.adapter->use());
   }
   if (key) {
-    const std::vector<std::string>& allowed = key->policy.models;
-    if (!allowed.empty() &&
-        std::find(allowed.begin(), allowed.end(), call.context.model->name()) == allowed.end()) {
-      return ApiError{403, "this key may not use the model '" + call.context.model->name() + "'",
-                      "model", "model_not_allowed"};
-    }
+    if (auto refusal = CheckAllowed(key->policy, call.context)) return refusal;
     call.defaults.key = key->id;
     call.defaults.tenant = key->id;
     call.defaults.weight = key->policy.weight;

@@ -94,6 +94,8 @@ class Service {
   void SendMemory(Call& call);
   void SendStats(Call& call);
   ApiStatus HandleModels(const HttpRequest& request, const std::optional<KeyInfo>& key, Call& call);
+  ApiStatus HandleAdapters(const HttpRequest& request, const std::optional<KeyInfo>& key,
+                           Call& call);
   ApiStatus HandleKeys(const HttpRequest& request, const std::optional<KeyInfo>& key, Call& call);
 
   ServiceOptions options_;

@@ -38,6 +38,23 @@ Json ModelJson(const ModelView& view) {
   return json;
 }
 
+// As vLLM lists them: an adapter is a model with a parent.
+Json AdapterJson(const ModelView& view, const AdapterSource& adapter, const Json& model) {
+  Json json = model;
+  json["id"] = adapter.name;
+  json["created"] = 0;
+  json["parent"] = view.source.name;
+  json["scale"] = adapter.scale;
+  json["state"] = "released";  // comes back with the first request for it
+  if (view.model == nullptr) return json;
+  for (const AdapterView& loaded : view.model->adapters().Views()) {
+    if (loaded.draining || loaded.source.name != adapter.name) continue;
+    json["created"] = loaded.created;
+    json["state"] = "loaded";
+  }
+  return json;
+}
+
 std::string IsoTime(int64_t seconds) {
   const std::time_t time = seconds;
   std::tm parts{};
@@ -50,9 +67,45 @@ std::string IsoTime(int64_t seconds) {
 constexpr Field kModelFields[] = {
     {"name", FieldUse::kHonoured, R"({"type":"string"})"},
     {"path", FieldUse::kHonoured, R"({"type":"string"})"},
+    {"adapters", FieldUse::kHonoured,
+     R"({"type":"array","items":{"type":"object","required":["name","path"],"properties":)"
+     R"({"name":{"type":"string"},"path":{"type":"string"},"scale":{"type":"number"}}}})"},
     {"context", FieldUse::kHonoured, R"({"type":"integer","minimum":0})"},
     {"sequences", FieldUse::kHonoured, R"({"type":"integer","minimum":0})"},
 };
+
+constexpr Field kAdapterFields[] = {
+    {"name", FieldUse::kHonoured, R"({"type":"string"})"},
+    {"path", FieldUse::kHonoured, R"({"type":"string"})"},
+    {"scale", FieldUse::kHonoured, R"({"type":"number"})"},
+    {"model", FieldUse::kHonoured, R"({"type":"string"})"},
+};
+
+constexpr Field kAdapterName[] = {{"name", FieldUse::kHonoured, R"({"type":"string"})"}};
+
+void ReadAdapterSource(FieldReader& reader, AdapterSource* source) {
+  double scale = 1;
+  reader.String("name", &source->name);
+  reader.String("path", &source->path);
+  // No sane factor is larger; products with weights stay finite.
+  reader.Number("scale", &scale, -1e6, 1e6);
+  source->scale = static_cast<float>(scale);
+  if (source->name.empty()) reader.Fail("name", "expected a name, got none");
+  if (source->path.empty()) reader.Fail("path", "expected the file or folder of the adapter");
+}
+
+// What may change the server: an admin key, or without any key a body that no form of a web page
+// can send without asking first.
+ApiStatus CheckAdmin(const HttpRequest& request, const std::optional<KeyInfo>& key) {
+  if (key && !key->policy.admin) {
+    return ApiError{403, "an admin key is needed", "", "admin_only"};
+  }
+  if (request.method == "POST" && !key &&
+      !request.Header("content-type").starts_with("application/json")) {
+    return ApiError{415, "expected the content type application/json", "", "content_type"};
+  }
+  return std::nullopt;
+}
 
 constexpr Field kKeyFields[] = {
     {"name", FieldUse::kHonoured, ""},
@@ -70,41 +123,58 @@ constexpr Field kKeyFields[] = {
 }  // namespace
 
 FieldTable AdminModelFields() { return kModelFields; }
+FieldTable AdminAdapterLoadFields() { return kAdapterFields; }
+FieldTable AdminAdapterUnloadFields() { return kAdapterName; }
 
 void Service::SendModels(Call& call, std::string_view only) {
-  if (!only.empty()) {
-    for (const ModelView& view : models_.Views()) {
-      if (!Named(view.source.name, only)) continue;
-      SendJson(call, ModelJson(view));
-      return;
-    }
-    SendJson(call, ModelJson(models_.Views().at(0)));
-    return;
-  }
   Json list = Json::array();
   for (const ModelView& view : models_.Views()) {
-    if (view.state != ModelState::kDraining) list.push_back(ModelJson(view));
+    if (view.state == ModelState::kDraining) continue;
+    const Json model = ModelJson(view);
+    const bool first = list.empty();
+    if (!only.empty() && (Named(view.source.name, only) || (first && Named("default", only)))) {
+      SendJson(call, model);
+      return;
+    }
+    list.push_back(model);
+    for (const AdapterSource& adapter : view.source.adapters) {
+      Json item = AdapterJson(view, adapter, model);
+      if (!only.empty() && Named(adapter.name, only)) {
+        SendJson(call, std::move(item));
+        return;
+      }
+      list.push_back(std::move(item));
+    }
   }
   SendJson(call, {{"object", "list"}, {"data", std::move(list)}});
 }
 
 void Service::SendTags(Call& call) {
   Json list = Json::array();
-  for (const auto& model : models_.Loaded()) {
-    const ModelInfo& info = model->info();
+  auto add = [&](const ServedModel& model, const std::string& name, const std::string& parent,
+                 int64_t created, int64_t size) {
+    const std::string& family = model.info().architecture;
     Json item;
-    item["name"] = model->name() + ":latest";
-    item["model"] = model->name() + ":latest";
-    item["modified_at"] = IsoTime(model->created());
-    item["size"] = info.weight_bytes;
+    item["name"] = name + ":latest";
+    item["model"] = name + ":latest";
+    item["modified_at"] = IsoTime(created);
+    item["size"] = size;
     item["digest"] = "";
-    item["details"] = {{"parent_model", ""},
+    item["details"] = {{"parent_model", parent},
                        {"format", "gguf"},
-                       {"family", info.architecture},
-                       {"families", Json::array({info.architecture})},
-                       {"parameter_size", std::to_string(info.num_parameters)},
+                       {"family", family},
+                       {"families", Json::array({family})},
+                       {"parameter_size", std::to_string(model.info().num_parameters)},
                        {"quantization_level", ""}};
     list.push_back(std::move(item));
+  };
+  for (const auto& model : models_.Loaded()) {
+    const int64_t size = model->info().weight_bytes;
+    add(*model, model->name(), "", model->created(), size);
+    for (const AdapterView& adapter : model->adapters().Views()) {
+      if (adapter.draining) continue;
+      add(*model, adapter.source.name, model->name(), adapter.created, size + adapter.bytes);
+    }
   }
   SendJson(call, {{"models", std::move(list)}});
 }
@@ -148,9 +218,7 @@ void Service::SendStats(Call& call) {
 
 ApiStatus Service::HandleModels(const HttpRequest& request, const std::optional<KeyInfo>& key,
                                 Call& call) {
-  if (key && !key->policy.admin) {
-    return ApiError{403, "an admin key is needed", "", "admin_only"};
-  }
+  if (auto refusal = CheckAdmin(request, key)) return refusal;
   if (request.method != "POST") {
     Json data = Json::array();
     for (const ModelView& view : models_.Views()) {
@@ -162,10 +230,6 @@ ApiStatus Service::HandleModels(const HttpRequest& request, const std::optional<
     SendJson(call, {{"object", "list"}, {"data", std::move(data)}});
     return std::nullopt;
   }
-  // A form of some web page cannot send this type without asking first.
-  if (!key && !request.Header("content-type").starts_with("application/json")) {
-    return ApiError{415, "expected the content type application/json", "", "content_type"};
-  }
   const bool load = request.path == "/v1/admin/models/load";
   if (auto error = CheckFields(call.body, kModelFields, true, &call.warnings)) return error;
   FieldReader reader(call.body);
@@ -174,6 +238,17 @@ ApiStatus Service::HandleModels(const HttpRequest& request, const std::optional<
   reader.String("path", &source.path);
   reader.Integer("context", &source.context, 0);
   reader.Integer("sequences", &source.sequences, 0, 4096);
+  if (const Json* list = reader.List("adapters")) {
+    for (size_t i = 0; i < list->size(); ++i) {
+      if (!list->at(i).is_object()) {
+        reader.Fail("adapters", "expected objects with name, path and scale");
+        break;
+      }
+      FieldReader item(list->at(i), "adapters[" + std::to_string(i) + "].");
+      ReadAdapterSource(item, &source.adapters.emplace_back());
+      if (!item.ok()) return item.error();
+    }
+  }
   if (reader.ok() && source.name.empty()) reader.Fail("name", "expected a name, got none");
   if (!reader.ok()) return reader.error();
   Status status;
@@ -187,6 +262,68 @@ ApiStatus Service::HandleModels(const HttpRequest& request, const std::optional<
     status = models_.Load(source);
   }
   if (!status.ok()) return FromStatus(status);
+  SendJson(call, {{"name", source.name}, {"state", load ? "loaded" : "unloaded"}});
+  return std::nullopt;
+}
+
+ApiStatus Service::HandleAdapters(const HttpRequest& request, const std::optional<KeyInfo>& key,
+                                  Call& call) {
+  if (auto refusal = CheckAdmin(request, key)) return refusal;
+  if (request.method != "POST") {
+    Json data = Json::array();
+    for (const ModelView& view : models_.Views()) {
+      Json item;
+      auto add = [&](const AdapterSource& source, std::string_view state) -> Json& {
+        item = Json::object();
+        item["id"] = source.name;
+        item["model"] = view.source.name;
+        item["path"] = source.path;
+        item["scale"] = source.scale;
+        item["state"] = state;
+        item["bytes"] = 0;
+        item["requests"] = 0;
+        return data.emplace_back(std::move(item));
+      };
+      std::vector<AdapterView> loaded;
+      if (view.model != nullptr) loaded = view.model->adapters().Views();
+      if (view.state != ModelState::kDraining) {
+        for (const AdapterSource& source : view.source.adapters) {
+          const bool there = std::any_of(loaded.begin(), loaded.end(), [&](const AdapterView& a) {
+            return !a.draining && a.source.name == source.name;
+          });
+          if (!there) add(source, "released");
+        }
+      }
+      for (const AdapterView& adapter : loaded) {
+        const bool draining = adapter.draining || view.state == ModelState::kDraining;
+        Json& json = add(adapter.source, draining ? "draining" : "loaded");
+        json["bytes"] = adapter.bytes;
+        json["requests"] = adapter.requests;
+      }
+    }
+    SendJson(call, {{"object", "list"}, {"data", std::move(data)}});
+    return std::nullopt;
+  }
+  const bool load = request.path == "/v1/admin/adapters/load";
+  const FieldTable fields = load ? FieldTable(kAdapterFields) : FieldTable(kAdapterName);
+  if (auto error = CheckFields(call.body, fields, true, &call.warnings)) return error;
+  FieldReader reader(call.body);
+  AdapterSource source;
+  std::string model;
+  if (load) {
+    ReadAdapterSource(reader, &source);
+    reader.String("model", &model);
+  } else if (!reader.String("name", &source.name) && reader.ok()) {
+    reader.Fail("name", "expected a name, got none");
+  }
+  if (!reader.ok()) return reader.error();
+  const Status status =
+      load ? models_.LoadAdapter(model, source) : models_.UnloadAdapter(source.name);
+  if (!status.ok()) {
+    ApiError error = FromStatus(status);
+    if (status.code() == StatusCode::kCorrupt) error.http_status = 400;  // the file's fault
+    return error;
+  }
   SendJson(call, {{"name", source.name}, {"state", load ? "loaded" : "unloaded"}});
   return std::nullopt;
 }
