@@ -76,8 +76,11 @@ std::string Alone(const std::string& name, int tokens = 24) {
   std::string& text = known[{name, tokens}];
   if (!text.empty()) return text;
   TestServer server;
-  if (name == "tales") EXPECT_EQ(LoadAdapter(server, LoadBody(name, TalesPath())), 200);
-  if (name == "style") EXPECT_EQ(LoadAdapter(server, LoadBody(name, StylePath(), 0.5)), 200);
+  if (name == "tales") {
+    EXPECT_EQ(LoadAdapter(server, LoadBody(name, TalesPath())), 200);
+  } else if (name == "style") {
+    EXPECT_EQ(LoadAdapter(server, LoadBody(name, StylePath(), 0.5)), 200);
+  }
   return text = TextOf(server.Post("/v1/completions", Ask(name, tokens)));
 }
 
@@ -349,7 +352,7 @@ TEST(ServedAdapters, ComeBackWithAWokenModel) {
   source.name = "tiny";
   source.adapters = {{"tales", TalesPath(), 1.0f}, {"broken", Path("missing"), 1.0f}};
   options.sources = {source};
-  TestServer server(options);
+  TestServer server(std::move(options));  // a copy would hold the model
   EXPECT_EQ(TextOf(server.Post("/v1/completions", Ask("tales"))), Alone("tales"));
   for (int i = 0; i < 200 && !server.service.models().Everything().empty(); ++i) {
     std::this_thread::sleep_for(10ms);
