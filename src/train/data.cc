@@ -290,11 +290,8 @@ Result<std::vector<Document>> ReadDocuments(const DataSource& source, const Toke
 }
 
 PieceOrder::PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed,
-                       double prompt_weight)
-    : inputs_(std::move(inputs)),
-      context_(context),
-      seed_(seed),
-      prompt_weight_(static_cast<float>(prompt_weight)) {
+                       const Weights& weights)
+    : inputs_(std::move(inputs)), context_(context), seed_(seed), weights_(weights) {
   BuildEpoch();
 }
 
@@ -336,6 +333,7 @@ void PieceOrder::NextBatch(int64_t max_tokens, TrainBatch* batch) {
   batch->Clear();
   INK_CHECK(!pieces_.empty());
   INK_CHECK_GE(max_tokens, context_);
+  const bool weighs = weights_.prompt > 0 || weights_.label > 0;
   while (true) {
     if (piece_ == static_cast<int64_t>(pieces_.size())) {
       ++epoch_;
@@ -350,8 +348,11 @@ void PieceOrder::NextBatch(int64_t max_tokens, TrainBatch* batch) {
       batch->tokens.push_back(d.tokens[at]);
       batch->positions.push_back(static_cast<int32_t>(i));
       const bool counts = d.counts.empty() || d.counts[at + 1];
-      batch->targets.push_back(counts || prompt_weight_ > 0 ? d.tokens[at + 1] : -1);
-      if (prompt_weight_ > 0) batch->weights.push_back(counts ? 1.0f : prompt_weight_);
+      const bool learns_label = !counts && !d.label.empty() && weights_.label > 0;
+      const double weight = counts ? 1.0 : learns_label ? weights_.label : weights_.prompt;
+      const auto target = learns_label ? static_cast<size_t>(d.prompt_tokens) : at + 1;
+      batch->targets.push_back(weight > 0 ? d.tokens[target] : -1);
+      if (weighs) batch->weights.push_back(static_cast<float>(weight));
     }
     batch->lengths.push_back(p.length);
     ++piece_;

@@ -54,8 +54,15 @@ class PieceOrder {
     const std::vector<Document>* documents;
     double weight;
   };
-  /// `prompt_weight`: how much a target counts that a document does not count by itself.
-  PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed, double prompt_weight = 0);
+  struct Weights {
+    double prompt = 0;  // how much a target counts that a document does not count by itself
+    /// How much each token before a label counts, learning the label's first token in place of
+    /// the text's next one: the whole text shapes the answer, not only its last place.
+    double label = 0;
+  };
+  PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed)
+      : PieceOrder(std::move(inputs), context, seed, Weights{}) {}
+  PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed, const Weights& weights);
 
   /// Fills `batch` with whole pieces up to `max_tokens`; moves on. At least one piece.
   void NextBatch(int64_t max_tokens, TrainBatch* batch);
@@ -76,7 +83,7 @@ class PieceOrder {
   std::vector<Input> inputs_;
   int64_t context_;
   uint64_t seed_;
-  float prompt_weight_;
+  Weights weights_;
   std::vector<Piece> pieces_;
   int64_t epoch_ = 0, piece_ = 0;
   int64_t epoch_tokens_ = 0;

@@ -287,11 +287,15 @@ Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name, 
       .Number("dropout", &r.dropout, 0, 0.95)
       .Number("token_dropout", &r.token_dropout, 0, 0.95)
       .Number("prompt_loss", &r.prompt_loss, 0, 1)
+      .Number("label_loss", &r.label_loss, 0, 1)
       .Number("clip", &r.clip, 0, 1e9)
       .Number("skip_spike", &r.skip_spike, 0, 1e9);
   INK_RETURN_IF_ERROR(train.Finish());
   r.seed = static_cast<uint64_t>(seed);
   r.bfloat16 = precision == 0;
+  if (r.prompt_loss > 0 && r.label_loss > 0) {
+    return InvalidArgument(name + ": [train]: expected at most one of prompt_loss and label_loss");
+  }
   if ((r.steps > 0) == (r.epochs > 0)) {
     return InvalidArgument(name + ": [train]: expected one of steps and epochs");
   }

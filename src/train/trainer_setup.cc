@@ -247,7 +247,8 @@ Status Trainer::PrepareData() {
       master_.metadata.SetString("inkstone.label_template", source.label_template);
     }
   }
-  order_ = std::make_unique<PieceOrder>(inputs, context_, recipe_.seed, recipe_.prompt_loss);
+  order_ = std::make_unique<PieceOrder>(
+      inputs, context_, recipe_.seed, PieceOrder::Weights{recipe_.prompt_loss, recipe_.label_loss});
   if (order_->tokens_per_epoch() == 0) {
     return InvalidArgument("the data has no token to predict");
   }
