@@ -3,6 +3,8 @@
 #include <future>
 #include <utility>
 
+#include "base/thread_priority.h"
+
 namespace ink {
 
 EngineThread::EngineThread(std::unique_ptr<Engine> engine)
@@ -199,6 +201,7 @@ void EngineThread::EngineLoop() {
 }
 
 void EngineThread::DeliveryLoop() {
+  PreferShortSlices();
   std::vector<Delivery> batch;
   while (true) {
     {

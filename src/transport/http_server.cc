@@ -32,6 +32,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/thread_priority.h"
 #include "transport/http_head.h"
 #include "transport/transport.h"
 
@@ -539,7 +540,10 @@ Status HttpTransport::Start(HttpHandler handler) {
          ":" + std::to_string(bound.port());
   asio::co_spawn(io_, Accept(), asio::detached);
   for (int i = 0; i < std::max(1, options_.num_threads); ++i) {
-    threads_.emplace_back([this] { io_.run(); });
+    threads_.emplace_back([this] {
+      PreferShortSlices();
+      io_.run();
+    });
   }
   return OkStatus();
 }
