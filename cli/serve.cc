@@ -41,6 +41,8 @@ struct Options {
   std::string otlp_service = "inkstone";
   std::vector<std::string> otlp_headers;  // NAME=VALUE
   std::vector<ModelSource> models;        // further ones, of the configuration
+  std::string kv_disk;
+  uint64_t kv_disk_bytes = uint64_t{16} << 30;
   std::vector<std::string> adapters;
   std::vector<AdapterSource> first_adapters;  // of the first model
   bool strict = false;
@@ -192,7 +194,7 @@ Status ReadConfig(const CLI::App& app, Options& o) {
       "chat_template", "max_body_bytes", "max_connections",
       "idle_release",  "models",         "adapters",
       "otlp_endpoint", "otlp_headers",   "otlp_ca_file",
-      "otlp_service"};
+      "otlp_service",  "kv_disk",        "kv_disk_bytes"};
   for (const auto& [key, value] : file) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key.str()) == std::end(kKnown)) {
       return InvalidArgument("configuration: unknown setting '" + std::string(key.str()) + "'");
@@ -239,6 +241,12 @@ Status ReadConfig(const CLI::App& app, Options& o) {
       FromFile(file, app, "max_body_bytes", "--max-body-bytes", &o.http.max_body_bytes));
   INK_RETURN_IF_ERROR(
       FromFile(file, app, "max_connections", "--max-connections", &o.http.max_connections));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "kv_disk", "--kv-disk", &o.kv_disk));
+  std::string disk_bytes;
+  INK_RETURN_IF_ERROR(FromFile(file, app, "kv_disk_bytes", "--kv-disk-bytes", &disk_bytes));
+  if (!disk_bytes.empty()) {
+    INK_ASSIGN_OR_RETURN(o.kv_disk_bytes, ParseBytes(disk_bytes));
+  }
   return ReadAdapters(file, ServedName(o), o);
 }
 
@@ -305,7 +313,19 @@ Status Serve(const CLI::App& app, Options& o) {
   // Last to go: requests write to it until the engine is gone.
   INK_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport, CreateHttpTransport(o.http));
 
+  // Before the models, which write to it when they go.
+  std::shared_ptr<DiskStore> kv_disk;
+  if (!o.kv_disk.empty()) {
+    INK_ASSIGN_OR_RETURN(auto opened,
+                         DiskStore::Open(o.kv_disk, static_cast<int64_t>(o.kv_disk_bytes),
+                                         [](const std::string& sentence) {
+                                           std::fprintf(stderr, "inkstone serve: %s\n",
+                                                        sentence.c_str());
+                                         }));
+    kv_disk = std::move(opened);
+  }
   ServeLoader::Settings settings;
+  settings.kv_disk = kv_disk.get();
   settings.engine = o.engine;
   settings.policy = o.policy;
   settings.max_waiting = o.max_waiting;
@@ -335,6 +355,7 @@ Status Serve(const CLI::App& app, Options& o) {
   INK_ASSIGN_OR_RETURN(service_options.model_set.idle_release, ReleaseAfter(o.idle_release));
   service_options.loopback_hosts_only = IsLoopback(o.http.host);
   service_options.keys = keys;
+  service_options.kv_disk = kv_disk;
   service_options.strict = o.strict;
   service_options.version = INKSTONE_VERSION;
   service_options.files = WebPage();
@@ -387,6 +408,20 @@ CommandBody RegisterServe(CLI::App& app) {
   app.add_option("--config", o->config, "TOML file with any of these settings");
   app.add_option("--db", o->db, "key database (inkstone keys)");
   app.add_option("--name", o->name, "the model's name for clients (default: of its file)");
+  app.add_option(
+      "--kv-disk", o->kv_disk,
+      "folder for cached prefixes that leave memory; they are found again after a restart");
+  app.add_option_function<std::string>(
+         "--kv-disk-bytes",
+         [o](const std::string& text) {
+           auto bytes = ParseBytes(text);
+           if (!bytes.ok()) {
+             throw CLI::ValidationError("--kv-disk-bytes", bytes.status().message());
+           }
+           o->kv_disk_bytes = *bytes;
+         },
+         "bound on the files there, least recently used go first")
+      ->default_str("16GiB");
   app.add_option("--adapter", o->adapters,
                  "adapter of the model, served as a model NAME: NAME=FILE or NAME=FILE:SCALE, a "
                  "PEFT folder or a GGUF file; may be repeated");

@@ -5,6 +5,7 @@
 
 #include "engine/adapter_spec.h"
 #include "model/weight_source.h"
+#include "model_fingerprint.h"
 
 namespace ink::cli {
 
@@ -77,6 +78,14 @@ Result<std::shared_ptr<ServedModel>> ServeLoader::Load(const ModelSource& source
   config.policy = settings_.policy;
   config.max_waiting = settings_.max_waiting;
   config.token_budget = settings_.token_budget;
+  if (settings_.kv_disk != nullptr) {
+    // Everything that the bits of K and V depend on, beside what the engine's scope has.
+    INK_ASSIGN_OR_RETURN(const std::string fingerprint, ModelFingerprint(source.path));
+    config.kv_disk = settings_.kv_disk;
+    config.model_name = fingerprint + " " + INKSTONE_VERSION + " " +
+                        std::string(loaded->device->ops().name) + " " +
+                        std::to_string(config.context);
+  }
   if (used == 0) INK_RETURN_IF_ERROR(CheckMemory(*loaded, config, flags.memory));
   INK_ASSIGN_OR_RETURN(auto engine,
                        Engine::Create(*loaded->model, *loaded->device, loaded->tokenizer, config));

@@ -23,8 +23,9 @@ class ServeLoader {
     std::string policy;
     int max_waiting = 512;
     int token_budget = 512;
-    std::string chat_template;  // source; replaces the first model's own
-    std::string first;          // its name
+    std::string chat_template;     // source; replaces the first model's own
+    std::string first;             // its name
+    DiskStore* kv_disk = nullptr;  // outlives every model; null for none
   };
   explicit ServeLoader(Settings settings) : settings_(std::move(settings)) {}
 

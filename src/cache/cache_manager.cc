@@ -211,6 +211,54 @@ int64_t CacheManager::Attach(SequenceCache& sequence, const CacheScope& scope,
   return num_blocks * kBlockTokens;
 }
 
+int64_t CacheManager::Restore(const CacheScope& scope, std::span<const int32_t> tokens,
+                              int64_t max_tokens, RestoreSource& source) {
+  if (prefix_ == nullptr || has_recurrent_) return 0;
+  const int64_t max_blocks =
+      std::clamp<int64_t>(max_tokens, 0, static_cast<int64_t>(tokens.size())) / kBlockTokens;
+  // Everything on the way is held, so that bringing a block evicts none of the others.
+  std::vector<PrefixCache::NodeId> nodes = {prefix_->PinRoot(scope)};
+  std::vector<std::pair<int32_t, BlockId>> held;
+  int64_t brought = 0;
+  bool complete = true;
+  for (int64_t i = 0; i < max_blocks && complete; ++i) {
+    const auto prefix = tokens.first((i + 1) * kBlockTokens);
+    nodes.push_back(prefix_->PinChild(nodes.back(), prefix.last(kBlockTokens)));
+    for (int32_t g = 0; g < num_groups() && complete; ++g) {
+      BlockPool& pool = *pools_[g];
+      BlockId block = prefix_->block(nodes.back(), g);
+      if (block != kNullBlock) {
+        pool.AddRef(block);
+        held.emplace_back(g, block);
+        continue;
+      }
+      // Blocks behind a window may be missing; Attach decides what is valid.
+      const bool needed = groups_[g].kind == GroupKind::kFullAttention;
+      if (!source.Has(scope, prefix, g)) {
+        complete = !needed;
+        continue;
+      }
+      block = pool.Allocate();
+      if (block == kNullBlock) {
+        complete = false;
+        break;
+      }
+      if (source.Fill(scope, prefix, g, block)) {
+        INK_CHECK(prefix_->Register(nodes.back(), g, block));
+        ++brought;
+        held.emplace_back(g, block);
+      } else {
+        pool.Release(block);
+        complete = !needed;
+      }
+    }
+  }
+  // Last blocks first: they are the first to be evicted.
+  for (size_t i = held.size(); i-- > 0;) pools_[held[i].first]->Release(held[i].second);
+  for (size_t i = nodes.size(); i-- > 0;) prefix_->Unpin(nodes[i]);
+  return brought;
+}
+
 bool CacheManager::MakeWritable(int32_t g, BlockTable& table, int64_t index,
                                 std::vector<BlockOp>* ops) {
   BlockPool& pool = *pools_[g];

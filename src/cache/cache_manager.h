@@ -16,6 +16,19 @@
 
 namespace ink {
 
+/// Content that left the prefix cache.
+class RestoreSource {
+ public:
+  /// Whether Fill is worth trying.
+  virtual bool Has(const CacheScope& scope, std::span<const int32_t> prefix, int32_t group) = 0;
+  /// Puts the content into the block; false where it cannot.
+  virtual bool Fill(const CacheScope& scope, std::span<const int32_t> prefix, int32_t group,
+                    BlockId block) = 0;
+
+ protected:
+  ~RestoreSource() = default;
+};
+
 struct CacheConfig {
   std::vector<GroupSpec> groups;
   int64_t device_bytes = 0;
@@ -106,6 +119,20 @@ class CacheManager {
   /// A chunk that starts at `from` should end at or before this position, where a recurrent
   /// checkpoint is due; INT64_MAX without recurrent groups.
   int64_t ChunkLimit(int64_t from, int64_t num_prompt_tokens) const;
+
+  /// Where evicted content goes; outlives the manager. Null for none.
+  void set_spill(SpillListener* spill) {
+    if (prefix_ != nullptr) prefix_->set_spill(spill);
+  }
+  /// Shows it everything that is registered now.
+  void SpillAll() {
+    if (prefix_ != nullptr) prefix_->SpillAll();
+  }
+  /// Brings blocks of the prefix that are not cached from elsewhere, as far as `source` has them
+  /// without a gap and blocks can be had without taking a sequence's: they are cached then, for the
+  /// next Attach to find. Nothing for models with recurrent groups. Returns the blocks brought.
+  int64_t Restore(const CacheScope& scope, std::span<const int32_t> tokens, int64_t max_tokens,
+                  RestoreSource& source);
 
   /// Forgets everything cached that no sequence owns. O(cached blocks).
   void EvictAll();

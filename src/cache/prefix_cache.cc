@@ -217,7 +217,35 @@ void PrefixCache::Unregister(int32_t group, BlockId block) {
   pools_[group]->ClearRegistered(block);
 }
 
-void PrefixCache::OnEvict(int32_t group, BlockId block) { Detach(group, block); }
+void PrefixCache::OnEvict(int32_t group, BlockId block) {
+  if (spill_ != nullptr) Spill(NodeOf(group, block), group, block);
+  Detach(group, block);
+}
+
+void PrefixCache::Spill(NodeId node, int32_t group, BlockId block) {
+  // Ancestors live as long as their children.
+  int64_t depth = 0;
+  NodeId root = node;
+  for (; nodes_[root].parent != kNoNode; root = nodes_[root].parent) ++depth;
+  spilled_tokens_.resize(static_cast<size_t>(depth * kBlockTokens));
+  for (NodeId at = node; nodes_[at].parent != kNoNode; at = nodes_[at].parent) {
+    --depth;
+    std::copy(nodes_[at].tokens.begin(), nodes_[at].tokens.end(),
+              spilled_tokens_.begin() + depth * kBlockTokens);
+  }
+  spill_->OnSpill(*root_scope_[root], spilled_tokens_, group, block);
+}
+
+void PrefixCache::SpillAll() {
+  if (spill_ == nullptr) return;
+  for (size_t id = 0; id < nodes_.size(); ++id) {
+    if (!nodes_[id].live) continue;
+    for (int32_t g = 0; g < num_groups_; ++g) {
+      const BlockId b = block(static_cast<NodeId>(id), g);
+      if (b != kNullBlock) Spill(static_cast<NodeId>(id), g, b);
+    }
+  }
+}
 
 int64_t PrefixCache::host_bytes() const {
   int64_t bytes = nodes_.capacity() * sizeof(Node) + blocks_.capacity() * sizeof(BlockId) +

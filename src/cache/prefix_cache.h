@@ -22,6 +22,17 @@ using BlockHashFn = uint64_t (*)(uint64_t parent_hash, std::span<const int32_t> 
 /// XXH3 over parent hash and ids.
 uint64_t XxBlockHash(uint64_t parent_hash, std::span<const int32_t> tokens, uint64_t seed);
 
+/// Told what a cached block holds before its memory is taken for something else. `prefix`: the
+/// token ids up to the block's end. The block's content is still there during the call.
+class SpillListener {
+ public:
+  virtual void OnSpill(const CacheScope& scope, std::span<const int32_t> prefix, int32_t group,
+                       BlockId block) = 0;
+
+ protected:
+  ~SpillListener() = default;
+};
+
 /// A trie whose nodes are blocks of 32 tokens under one root per scope. A node identifies the whole
 /// prefix that ends with it (by induction: parent identity and own ids are compared), and names the
 /// block of each group that holds its state: K and V of its 32 positions, or a recurrent checkpoint
@@ -62,6 +73,10 @@ class PrefixCache final : public EvictionListener {
   BlockId block(NodeId node, int32_t group) const { return blocks_[node * num_groups_ + group]; }
 
   void OnEvict(int32_t group, BlockId block) override;
+  /// Outlives the cache; null for none.
+  void set_spill(SpillListener* spill) { spill_ = spill; }
+  /// Shows the listener every registered block.
+  void SpillAll();
 
   int64_t num_nodes() const { return num_nodes_; }
   /// Host memory of the index, for the ledger.
@@ -87,6 +102,7 @@ class PrefixCache final : public EvictionListener {
   void Rehash(size_t num_buckets);
   void Detach(int32_t group, BlockId block);
   NodeId NodeOf(int32_t group, BlockId block) const;
+  void Spill(NodeId node, int32_t group, BlockId block);
 
   std::vector<GroupSpec> groups_;
   std::vector<BlockPool*> pools_;
@@ -102,6 +118,8 @@ class PrefixCache final : public EvictionListener {
   std::vector<const CacheScope*> root_scope_;       // [num nodes], null unless a root
   std::vector<std::vector<NodeId>> node_of_block_;  // [num_groups][block id], kNoNode if none
   int64_t num_nodes_ = 0;
+  SpillListener* spill_ = nullptr;
+  std::vector<int32_t> spilled_tokens_;
 };
 
 }  // namespace ink

@@ -10,11 +10,36 @@
 #include "ops/linear.h"
 #include "tensor/align.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 namespace ink {
 namespace {
 
 // Adapters of one request; far above use, and a bound on the work a request can ask for.
 constexpr size_t kMaxUses = 64;
+
+// 128 bits over everything that decides what an adapter does.
+std::string ContentHash(const Adapter& adapter) {
+  XXH3_state_t state;
+  XXH3_128bits_reset(&state);
+  for (const Adapter::Matrix& m : adapter.matrices) {
+    const int64_t sizes[] = {static_cast<int64_t>(m.name.size()), m.rank, m.in, m.out,
+                             static_cast<int64_t>(m.magnitude.size())};
+    const float scale = adapter.Scale(m);
+    XXH3_128bits_update(&state, sizes, sizeof(sizes));
+    XXH3_128bits_update(&state, m.name.data(), m.name.size());
+    XXH3_128bits_update(&state, &scale, sizeof(scale));
+    for (const std::vector<float>* values : {&m.a, &m.b, &m.magnitude}) {
+      XXH3_128bits_update(&state, values->data(), values->size() * sizeof(float));
+    }
+  }
+  const XXH128_hash_t hash = XXH3_128bits_digest(&state);
+  char text[40];
+  std::snprintf(text, sizeof(text), "%016llx%016llx", static_cast<unsigned long long>(hash.high64),
+                static_cast<unsigned long long>(hash.low64));
+  return text;
+}
 
 }  // namespace
 
@@ -81,6 +106,7 @@ Status AdapterSet::Add(const std::string& name, const Adapter& adapter) {
   INK_ASSIGN_OR_RETURN(entry.bytes, AdapterWeights::PlanBytes(adapter, model_, device_));
   INK_RETURN_IF_ERROR(GrowScratch(*entry.weights));
   entry.serial = next_serial_++;
+  entry.content = ContentHash(adapter);
   entries_.emplace(name, std::move(entry));
   return OkStatus();
 }
@@ -140,7 +166,7 @@ Result<AdapterSet::Lease> AdapterSet::Select(std::span<const AdapterUse> uses) {
                            " in one request, got " + std::to_string(uses.size()));
   }
   std::set<std::string_view> seen;
-  std::string scope;
+  std::string key, scope;
   std::vector<const AdapterUse*> live;
   for (const AdapterUse& use : uses) {
     auto found = entries_.find(use.name);
@@ -162,7 +188,9 @@ Result<AdapterSet::Lease> AdapterSet::Select(std::span<const AdapterUse> uses) {
     if (use.scale == 0) continue;
     char scale[48];
     std::snprintf(scale, sizeof(scale), "*%a", static_cast<double>(use.scale));
-    scope += (scope.empty() ? "" : "+") + std::to_string(found->second.serial) + scale;
+    const char* join = key.empty() ? "" : "+";
+    key += join + std::to_string(found->second.serial) + scale;
+    scope += join + found->second.content + scale;
     live.push_back(&use);
   }
   Lease lease;
@@ -171,7 +199,7 @@ Result<AdapterSet::Lease> AdapterSet::Select(std::span<const AdapterUse> uses) {
   for (size_t i = 0; i < selections_.size(); ++i) {
     if (selections_[i] == nullptr) {
       if (id < 0) id = static_cast<int32_t>(i);
-    } else if (selections_[i]->scope == scope) {
+    } else if (selections_[i]->key == key) {
       id = static_cast<int32_t>(i);
       break;
     }
@@ -182,6 +210,7 @@ Result<AdapterSet::Lease> AdapterSet::Select(std::span<const AdapterUse> uses) {
   }
   if (selections_[id] == nullptr) {
     auto selection = std::make_unique<Selection>();
+    selection->key = key;
     selection->scope = scope;
     for (const AdapterUse* use : live) {
       const Entry& entry = entries_.at(use->name);

@@ -89,6 +89,7 @@ class AdapterSet : public LinearHook {
  private:
   struct Entry {
     uint64_t serial = 0;  // unlike that of any earlier adapter of the name
+    std::string content;  // hash of all its values
     std::shared_ptr<const AdapterWeights> weights;
     int64_t bytes = 0;
     int64_t requests = 0;
@@ -105,7 +106,8 @@ class AdapterSet : public LinearHook {
     const float* gain;
   };
   struct Selection {
-    std::string scope;
+    std::string key;    // adapters by serial, and scales
+    std::string scope;  // adapters by content, and scales: means the same in another process
     std::vector<std::string> names;
     std::vector<std::shared_ptr<const AdapterWeights>> weights;
     std::vector<std::shared_ptr<const Gains>> gains;

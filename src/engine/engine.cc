@@ -91,7 +91,12 @@ Engine::Engine(const Model& model, Device& device, std::shared_ptr<const Tokeniz
       config_(config),
       mask_((model.info().n_vocab + 31) / 32) {}
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+  if (disk_ == nullptr) return;
+  disk_->set_wait(true);
+  scheduler_->SpillAll();
+  scheduler_->set_spill(nullptr);
+}
 
 Result<ModelRunner::Plan> Engine::MakePlan(const Model& model, Device& device,
                                            const EngineConfig& raw) {
@@ -124,6 +129,14 @@ Result<std::unique_ptr<Engine>> Engine::Create(const Model& model, Device& devic
     }
   }
   INK_ASSIGN_OR_RETURN(engine->runner_, ModelRunner::Create(model, device, runner));
+  if (config.kv_disk != nullptr) {
+    if (engine->scheduler_->cache().has_recurrent()) {
+      return Unsupported(
+          "KV on disk: this model has recurrent layers, whose state is not kept there");
+    }
+    engine->disk_ = std::make_unique<DiskTier>(*config.kv_disk, engine->runner_->storage());
+    engine->scheduler_->set_spill(engine->disk_.get());
+  }
   engine->adapters_ =
       std::make_unique<AdapterSet>(model, device, runner.max_tokens, runner.max_logit_rows);
   engine->runner_->set_linear_hook(engine->adapters_.get());
@@ -235,6 +248,9 @@ Result<RequestId> Engine::Submit(GenerationRequest spec) {
   sequence.scope = {config_.model_name, request->adapters.scope(), spec.tenant,
                     std::string(Info(config_.kv_types.k).name) + ":" +
                         std::string(Info(config_.kv_types.v).name)};
+  if (disk_ != nullptr && !spec.prompt_hidden) {
+    (void)scheduler_->Restore(sequence.scope, spec.prompt, prompt - 1, *disk_);
+  }
   INK_RETURN_IF_ERROR(scheduler_->Add(std::move(sequence)));
   request->open_choices = spec.num_choices;
   request->spec = std::move(spec);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/adapter_set.h"
+#include "engine/disk_tier.h"
 #include "engine/drafts.h"
 #include "engine/engine_view.h"
 #include "engine/generation.h"
@@ -33,7 +34,10 @@ struct EngineConfig {
   PreemptionMode preemption = PreemptionMode::kRecompute;
   std::string policy = "fcfs";
   int64_t max_waiting = 4096;
-  std::string model_name;  // scope of the prefix cache
+  std::string model_name;  // scope of the prefix cache; with `kv_disk`, the model's fingerprint
+  /// Keeps what leaves the prefix cache, and all of it when the engine goes; null for none.
+  /// Outlives the engine. Several engines may share it.
+  DiskStore* kv_disk = nullptr;
 };
 
 struct EngineStats {
@@ -146,6 +150,7 @@ class Engine {
   std::unique_ptr<AdapterSet> adapters_;  // outlives the requests, which hold leases
   std::vector<AdapterUse> default_adapters_;
   std::unique_ptr<ModelRunner> runner_;
+  std::unique_ptr<DiskTier> disk_;
   std::unique_ptr<DraftSource> drafts_;
   SamplerScratch scratch_;
   std::vector<uint32_t> mask_;

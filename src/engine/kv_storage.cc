@@ -3,6 +3,8 @@
 #include <array>
 #include <string>
 
+#include "base/check.h"
+
 namespace ink {
 namespace {
 
@@ -100,6 +102,20 @@ Result<KvStorage> KvStorage::Create(const ModelInfo& info, KvTypes types,
     }
   }
   return storage;
+}
+
+void KvStorage::Read(int g, BlockId block, std::byte* out) const {
+  const Group& group = groups_[g];
+  INK_CHECK(block >= 0 && block < group.blocks);
+  device_->CopyToHost(out, group.device.data() + block * group.block_bytes,
+                      static_cast<size_t>(group.block_bytes));
+}
+
+void KvStorage::Write(int g, BlockId block, const std::byte* from) {
+  Group& group = groups_[g];
+  INK_CHECK(block >= 0 && block < group.blocks);
+  device_->CopyToDevice(group.device.data() + block * group.block_bytes, from,
+                        static_cast<size_t>(group.block_bytes));
 }
 
 void KvStorage::Apply(std::span<const BlockOp> ops) {

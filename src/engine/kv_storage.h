@@ -39,6 +39,10 @@ class KvStorage {
   const StateView& view() const { return view_; }
   /// Carries out copies and swaps, in order (kRelease drops nothing here: the buffer stays).
   void Apply(std::span<const BlockOp> ops);
+  /// One block's bytes [block_bytes(group)], from and to host memory, between steps.
+  void Read(int group, BlockId block, std::byte* out) const;
+  void Write(int group, BlockId block, const std::byte* from);
+  int64_t block_bytes(int group) const { return groups_[group].block_bytes; }
   /// Blocks that exist, per group.
   int64_t num_blocks(int group) const { return groups_[group].blocks; }
 

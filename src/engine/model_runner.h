@@ -64,6 +64,7 @@ class ModelRunner {
            const HiddenFn& hidden_rows = {});
 
   void Apply(std::span<const BlockOp> ops) { storage_.Apply(ops); }
+  KvStorage& storage() { return storage_; }
   const Model& model() const { return model_; }
   const RunnerConfig& config() const { return config_; }
   /// Adapters and the like; null for none.

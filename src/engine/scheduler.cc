@@ -369,6 +369,11 @@ std::vector<BlockRange> Scheduler::ReleaseUnusedSlabs(bool evict_cached) {
   return cache_->ReleaseUnusedSlabs(evict_cached);
 }
 
+void Scheduler::set_spill(SpillListener* spill) {
+  INK_CHECK(log_ == nullptr);
+  cache_->set_spill(spill);
+}
+
 void Scheduler::ClearPrefixCache() {
   if (log_ != nullptr) log_->Id("clear_prefix_cache", 0);
   cache_->EvictAll();

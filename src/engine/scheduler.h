@@ -158,6 +158,14 @@ class Scheduler {
 
   /// Release policy: gives unused slabs back to the byte budget and says which blocks they were.
   std::vector<BlockRange> ReleaseUnusedSlabs(bool evict_cached);
+  /// Where cached content goes and comes from (CacheManager); not part of a log, so a scheduler
+  /// that writes one has neither.
+  void set_spill(SpillListener* spill);
+  void SpillAll() { cache_->SpillAll(); }
+  int64_t Restore(const CacheScope& scope, std::span<const int32_t> tokens, int64_t max_tokens,
+                  RestoreSource& source) {
+    return cache_->Restore(scope, tokens, max_tokens, source);
+  }
   /// Forgets all cached prefixes that no sequence uses.
   void ClearPrefixCache();
 

@@ -105,6 +105,20 @@ struct Metrics::Impl {
       Counters("inkstone_engine_steps_total", "Forward passes");
   prometheus::Family<prometheus::Counter>& step_seconds =
       Counters("inkstone_engine_step_seconds_total", "Time inside forward passes");
+  prometheus::Family<prometheus::Counter>& disk_hits =
+      Counters("inkstone_kv_disk_hits_total", "KV blocks read from disk and used");
+  prometheus::Family<prometheus::Counter>& disk_read =
+      Counters("inkstone_kv_disk_read_bytes_total", "Bytes of these blocks");
+  prometheus::Family<prometheus::Counter>& disk_written =
+      Counters("inkstone_kv_disk_written_bytes_total", "Bytes of KV blocks written to disk");
+  prometheus::Family<prometheus::Counter>& disk_dropped = Counters(
+      "inkstone_kv_disk_dropped_total", "KV blocks not written: the queue or the disk was full");
+  prometheus::Family<prometheus::Counter>& disk_rejected =
+      Counters("inkstone_kv_disk_rejected_total", "Damaged files that were removed");
+  prometheus::Family<prometheus::Gauge>& disk_bytes =
+      Gauges("inkstone_kv_disk_bytes", "Bytes of KV files on disk");
+  prometheus::Family<prometheus::Gauge>& disk_writable =
+      Gauges("inkstone_kv_disk_writable", "0 once writing was given up");
   prometheus::Family<prometheus::Gauge>& rss =
       Gauges("inkstone_process_resident_bytes", "Memory by the operating system's count");
   prometheus::Family<prometheus::Gauge>& flops =
@@ -145,6 +159,21 @@ void Metrics::SetTrace(int64_t exported, int64_t dropped) {
   };
   set("exported", exported);
   set("dropped", dropped);
+}
+
+void Metrics::SetKvDisk(const DiskStoreStats& stats) {
+  auto set = [](prometheus::Family<prometheus::Counter>& family, int64_t value) {
+    prometheus::Counter& counter = family.Add({});
+    const auto now = static_cast<double>(value);
+    if (now > counter.Value()) counter.Increment(now - counter.Value());
+  };
+  set(impl_->disk_hits, stats.hits);
+  set(impl_->disk_read, stats.read_bytes);
+  set(impl_->disk_written, stats.written_bytes);
+  set(impl_->disk_dropped, stats.dropped);
+  set(impl_->disk_rejected, stats.rejected);
+  impl_->disk_bytes.Add({}).Set(static_cast<double>(stats.bytes));
+  impl_->disk_writable.Add({}).Set(stats.writable ? 1 : 0);
 }
 
 std::string Metrics::Render(const std::vector<std::shared_ptr<ServedModel>>& models) {

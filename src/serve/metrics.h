@@ -33,6 +33,8 @@ class Metrics {
   void SetTrace(int64_t exported, int64_t dropped);
 
   /// The exposition format, with the state of `models` as of now.
+  /// Sets what `Render` says of the KV blocks on disk.
+  void SetKvDisk(const DiskStoreStats& stats);
   std::string Render(const std::vector<std::shared_ptr<ServedModel>>& models);
 
  private:

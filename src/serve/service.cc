@@ -339,6 +339,7 @@ ApiStatus Service::Dispatch(const Route& route, const HttpRequest& request,
         if (options_.trace != nullptr) {
           metrics_.SetTrace(options_.trace->exported(), options_.trace->dropped());
         }
+        if (options_.kv_disk != nullptr) metrics_.SetKvDisk(options_.kv_disk->stats());
         response.body = metrics_.Render(models_.Loaded());
         AddCommonHeaders(call.context, {}, &response);
         call.context.on_end(200, "", {});

@@ -35,10 +35,11 @@ struct ServiceOptions {
   /// Only requests whose Host is this machine are answered (no keys): a web page whose name was
   /// made to point here must not reach the models.
   bool loopback_hosts_only = false;
-  std::shared_ptr<KeyStore> keys;  // null: no keys
-  bool strict = false;             // unknown fields are errors
-  int num_workers = 2;             // threads that parse, render and tokenize requests
-  size_t max_backlog = 1024;       // requests waiting for a worker; more get 429
+  std::shared_ptr<KeyStore> keys;      // null: no keys
+  std::shared_ptr<DiskStore> kv_disk;  // where the models keep cached prefixes, or null
+  bool strict = false;                 // unknown fields are errors
+  int num_workers = 2;                 // threads that parse, render and tokenize requests
+  size_t max_backlog = 1024;           // requests waiting for a worker; more get 429
   std::string version;
   std::vector<StaticFile> files;
   /// One JSON object per finished request, from any thread; may be empty.

@@ -186,6 +186,14 @@ void Service::SendMemory(Call& call) {
   Json body;
   body["total"] = report.total;
   body["entries"] = std::move(entries);
+  if (options_.kv_disk != nullptr) {
+    const DiskStoreStats disk = options_.kv_disk->stats();
+    body["kv_disk"] = {{"bytes", disk.bytes},           {"max_bytes", disk.max_bytes},
+                       {"files", disk.files},           {"hits", disk.hits},
+                       {"read_bytes", disk.read_bytes}, {"written_bytes", disk.written_bytes},
+                       {"dropped", disk.dropped},       {"rejected", disk.rejected},
+                       {"writable", disk.writable},     {"host_bytes", disk.host_bytes}};
+  }
   body["process"] = {{"resident", report.process.resident}, {"peak", report.process.peak}};
   SendJson(call, std::move(body));
 }
