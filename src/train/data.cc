@@ -290,8 +290,8 @@ Result<std::vector<Document>> ReadDocuments(const DataSource& source, const Toke
 }
 
 PieceOrder::PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed,
-                       const Weights& weights)
-    : inputs_(std::move(inputs)), context_(context), seed_(seed), weights_(weights) {
+                       const Options& options)
+    : inputs_(std::move(inputs)), context_(context), seed_(seed), options_(options) {
   BuildEpoch();
 }
 
@@ -333,7 +333,7 @@ void PieceOrder::NextBatch(int64_t max_tokens, TrainBatch* batch) {
   batch->Clear();
   INK_CHECK(!pieces_.empty());
   INK_CHECK_GE(max_tokens, context_);
-  const bool weighs = weights_.prompt > 0 || weights_.label > 0;
+  const bool weighs = options_.prompt_weight > 0 || options_.label_weight > 0;
   while (true) {
     if (piece_ == static_cast<int64_t>(pieces_.size())) {
       ++epoch_;
@@ -343,13 +343,21 @@ void PieceOrder::NextBatch(int64_t max_tokens, TrainBatch* batch) {
     const Piece& p = pieces_[static_cast<size_t>(piece_)];
     if (batch->num_tokens() + p.length > max_tokens) return;
     const Document& d = *p.document;
+    // A function of the position, so that a resumed run sees the same tokens.
+    Rng noise(seed_, (uint64_t{0x401e} << 48) ^ (static_cast<uint64_t>(epoch_) << 32) ^
+                         static_cast<uint64_t>(piece_));
     for (int64_t i = 0; i < p.length; ++i) {
       const auto at = static_cast<size_t>(p.first + i);
-      batch->tokens.push_back(d.tokens[at]);
-      batch->positions.push_back(static_cast<int32_t>(i));
       const bool counts = d.counts.empty() || d.counts[at + 1];
-      const bool learns_label = !counts && !d.label.empty() && weights_.label > 0;
-      const double weight = counts ? 1.0 : learns_label ? weights_.label : weights_.prompt;
+      const bool random = !counts && options_.noise > 0 && noise.Uniform() < options_.noise;
+      batch->tokens.push_back(
+          random ? static_cast<int32_t>(noise.Below(static_cast<uint64_t>(options_.n_vocab)))
+                 : d.tokens[at]);
+      batch->positions.push_back(static_cast<int32_t>(i));
+      const bool learns_label = !counts && !d.label.empty() && options_.label_weight > 0;
+      const double weight = counts         ? 1.0
+                            : learns_label ? options_.label_weight
+                                           : options_.prompt_weight;
       const auto target = learns_label ? static_cast<size_t>(d.prompt_tokens) : at + 1;
       batch->targets.push_back(weight > 0 ? d.tokens[target] : -1);
       if (weighs) batch->weights.push_back(static_cast<float>(weight));

@@ -54,15 +54,19 @@ class PieceOrder {
     const std::vector<Document>* documents;
     double weight;
   };
-  struct Weights {
-    double prompt = 0;  // how much a target counts that a document does not count by itself
+  struct Options {
+    double prompt_weight = 0;  // how much a target counts that a document does not count by itself
     /// How much each token before a label counts, learning the label's first token in place of
     /// the text's next one: the whole text shapes the answer, not only its last place.
-    double label = 0;
+    double label_weight = 0;
+    /// Share of a prompt's tokens that are read as random ones of [0, n_vocab): no single word can
+    /// be learned by heart. Their targets stay.
+    double noise = 0;
+    int64_t n_vocab = 0;
   };
   PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed)
-      : PieceOrder(std::move(inputs), context, seed, Weights{}) {}
-  PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed, const Weights& weights);
+      : PieceOrder(std::move(inputs), context, seed, Options{}) {}
+  PieceOrder(std::vector<Input> inputs, int64_t context, uint64_t seed, const Options& options);
 
   /// Fills `batch` with whole pieces up to `max_tokens`; moves on. At least one piece.
   void NextBatch(int64_t max_tokens, TrainBatch* batch);
@@ -83,7 +87,7 @@ class PieceOrder {
   std::vector<Input> inputs_;
   int64_t context_;
   uint64_t seed_;
-  Weights weights_;
+  Options options_;
   std::vector<Piece> pieces_;
   int64_t epoch_ = 0, piece_ = 0;
   int64_t epoch_tokens_ = 0;

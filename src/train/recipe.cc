@@ -288,6 +288,7 @@ Result<TrainRecipe> ParseRecipe(std::string_view text, const std::string& name, 
       .Number("token_dropout", &r.token_dropout, 0, 0.95)
       .Number("prompt_loss", &r.prompt_loss, 0, 1)
       .Number("label_loss", &r.label_loss, 0, 1)
+      .Number("token_noise", &r.token_noise, 0, 0.95)
       .Number("clip", &r.clip, 0, 1e9)
       .Number("skip_spike", &r.skip_spike, 0, 1e9);
   INK_RETURN_IF_ERROR(train.Finish());

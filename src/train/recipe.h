@@ -44,6 +44,7 @@ struct TrainRecipe {
   double dropout = 0;        // residual (TapeOptions)
   double token_dropout = 0;  // of whole input tokens
   double prompt_loss = 0;    // how much a prompt's own tokens count beside the completion's
+  double token_noise = 0;    // share of a prompt's tokens that are read as random ones
   double label_loss = 0;     // how much each token before a label counts, learning that label
   double clip = 1.0;         // global norm; 0: no clipping
   double skip_spike = 0;     // skips a step whose loss exceeds the mean by so many deviations

@@ -248,7 +248,9 @@ Status Trainer::PrepareData() {
     }
   }
   order_ = std::make_unique<PieceOrder>(
-      inputs, context_, recipe_.seed, PieceOrder::Weights{recipe_.prompt_loss, recipe_.label_loss});
+      inputs, context_, recipe_.seed,
+      PieceOrder::Options{recipe_.prompt_loss, recipe_.label_loss, recipe_.token_noise,
+                          tokenizer_->vocab_size()});
   if (order_->tokens_per_epoch() == 0) {
     return InvalidArgument("the data has no token to predict");
   }
