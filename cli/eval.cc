@@ -111,7 +111,7 @@ Status Evaluate(const Options& o) {
   std::vector<std::vector<int32_t>> prompts, labels;
   size_t longest_label = 0, longest = 0;
   for (const std::string& label : o.labels) {
-    labels.push_back(tokenizer.Encode(examples[0].space + label));
+    labels.push_back(tokenizer.Encode(examples[0].space + label, {.continues = true}));
     longest_label = std::max(longest_label, labels.back().size());
   }
   std::vector<int> truth;

@@ -256,7 +256,7 @@ Result<WordCounts> CountWords(const TextSource& texts, const PreTokenizer& pre_t
     any = true;
     const bool escaped = !IsValidUtf8(*text);
     const PreTokenized pieces = pre_tokenizer.Apply(
-        escaped ? EscapeInvalidUtf8(*text) : std::string(*text), /*at_start=*/true);
+        escaped ? EscapeInvalidUtf8(*text) : std::string(*text), TextBegin::kInput);
     for (const Span& span : pieces.words) {
       const std::string_view word =
           std::string_view(pieces.text).substr(span.begin, span.end - span.begin);

@@ -149,13 +149,13 @@ std::string LlamaCppBert(const std::string& text, const NormalizerStep& step) {
 }
 
 // The white space rules of SentencePiece's Normalizer.
-std::string SentencePiece(const std::string& text, const NormalizerStep& step,
-                          const Charsmap* map) {
+std::string SentencePiece(const std::string& text, const NormalizerStep& step, const Charsmap* map,
+                          bool continues) {
   std::string out;
   out.reserve(text.size() + text.size() / 2);
-  const bool prepend = step.add_space_prefix && !step.space_as_suffix;
+  const bool prepend = step.add_space_prefix && !step.space_as_suffix && !continues;
   bool prepended = false;
-  bool in_word = false;
+  bool in_word = continues;
   const auto put = [&](std::string_view normalized) {
     for (const char c : normalized) {
       if (c == ' ') {
@@ -212,7 +212,7 @@ Result<Normalizer> Normalizer::Build(const std::vector<NormalizerStep>& steps) {
   return normalizer;
 }
 
-std::string Normalizer::ApplyStep(const Step& step, std::string text) {
+std::string Normalizer::ApplyStep(const Step& step, std::string text, bool continues) {
   using Kind = NormalizerStep::Kind;
   const NormalizerStep& spec = step.spec;
   switch (spec.kind) {
@@ -232,7 +232,7 @@ std::string Normalizer::ApplyStep(const Step& step, std::string text) {
       return step.regex != nullptr ? ReplaceMatches(text, *step.regex, spec.content)
                                    : ReplaceAll(text, spec.pattern, spec.content);
     case Kind::kPrepend:
-      return text.empty() ? text : spec.content + text;
+      return text.empty() || continues ? text : spec.content + text;
     case Kind::kStrip:
       return Strip(text, spec.strip_left, spec.strip_right);
     // The replacements of a charsmap are bytes from a file.
@@ -241,14 +241,14 @@ std::string Normalizer::ApplyStep(const Step& step, std::string text) {
     case Kind::kBert:
       return spec.llama_cpp_bert ? LlamaCppBert(text, spec) : Bert(text, spec);
     case Kind::kSentencePiece:
-      return RepairUtf8(SentencePiece(text, spec, step.charsmap.get()));
+      return RepairUtf8(SentencePiece(text, spec, step.charsmap.get(), continues));
   }
   return text;
 }
 
-std::string Normalizer::Apply(std::string_view text) const {
+std::string Normalizer::Apply(std::string_view text, bool continues) const {
   std::string out(text);
-  for (const Step& step : steps_) out = ApplyStep(step, std::move(out));
+  for (const Step& step : steps_) out = ApplyStep(step, std::move(out), continues);
   return out;
 }
 

@@ -20,8 +20,9 @@ class Normalizer {
   static Result<Normalizer> Build(const std::vector<NormalizerStep>& steps);
 
   bool empty() const { return steps_.empty(); }
-  /// Valid UTF-8 in, valid UTF-8 out.
-  std::string Apply(std::string_view text) const;
+  /// Valid UTF-8 in, valid UTF-8 out. `continues`: other text stands directly before this one, so
+  /// no leading space is added.
+  std::string Apply(std::string_view text, bool continues = false) const;
 
  private:
   struct Step {
@@ -29,7 +30,7 @@ class Normalizer {
     std::shared_ptr<const SplitRegex> regex;
     std::shared_ptr<const Charsmap> charsmap;
   };
-  static std::string ApplyStep(const Step& step, std::string text);
+  static std::string ApplyStep(const Step& step, std::string text, bool continues);
 
   std::vector<Step> steps_;
 };

@@ -137,10 +137,12 @@ void SplitWords(PreTokenized* state, SplitBehavior behavior, bool invert, FindMa
   state->words = std::move(words);
 }
 
-void Metaspace(const PreTokenizerStep& spec, bool at_start, PreTokenized* state) {
+void Metaspace(const PreTokenizerStep& spec, TextBegin begin, PreTokenized* state) {
   RewriteWords(state, [&](std::string_view word, Span span, std::string* out) {
-    const bool wanted = spec.prepend == PrependScheme::kAlways ||
-                        (spec.prepend == PrependScheme::kFirst && at_start && span.begin == 0);
+    const bool first = span.begin == 0;
+    const bool wanted =
+        (spec.prepend == PrependScheme::kAlways && !(first && begin == TextBegin::kText)) ||
+        (spec.prepend == PrependScheme::kFirst && first && begin == TextBegin::kInput);
     if (wanted && !word.starts_with(' ') && !word.starts_with(spec.replacement)) {
       *out += spec.replacement;
     }
@@ -256,7 +258,7 @@ bool PreTokenizer::byte_level() const {
   return !steps_.empty() && steps_.back().spec.kind == Kind::kByteLevel;
 }
 
-PreTokenized PreTokenizer::Apply(std::string text, bool at_start) const {
+PreTokenized PreTokenizer::Apply(std::string text, TextBegin begin) const {
   PreTokenized state;
   state.text = std::move(text);
   if (!state.text.empty()) state.words.push_back({0, state.text.size()});
@@ -281,8 +283,9 @@ PreTokenized PreTokenizer::Apply(std::string text, bool at_start) const {
     switch (spec.kind) {
       case Kind::kByteLevel:
         if (spec.add_prefix_space) {
-          RewriteWords(&state, [](std::string_view word, Span, std::string* out) {
-            if (!word.starts_with(' ')) *out += ' ';
+          RewriteWords(&state, [begin](std::string_view word, Span span, std::string* out) {
+            const bool continues = span.begin == 0 && begin == TextBegin::kText;
+            if (!continues && !word.starts_with(' ')) *out += ' ';
             *out += word;
           });
         }
@@ -300,7 +303,7 @@ PreTokenized PreTokenizer::Apply(std::string text, bool at_start) const {
         }
         break;
       case Kind::kMetaspace:
-        Metaspace(spec, at_start, &state);
+        Metaspace(spec, begin, &state);
         break;
       case Kind::kDigits:
         SplitWords(&state,

@@ -11,6 +11,9 @@
 
 namespace ink {
 
+/// What stands before a text: nothing, a token that was cut out of the input, or other text.
+enum class TextBegin { kInput, kToken, kText };
+
 struct PreTokenized {
   std::string text;
   std::vector<Span> words;  // in order; parts of `text` may belong to none
@@ -27,8 +30,8 @@ class PreTokenizer {
 
   /// True when words come out as bytes: the last step is ByteLevel.
   bool byte_level() const;
-  /// `text` is valid UTF-8; `at_start`: it begins where the whole input begins.
-  PreTokenized Apply(std::string text, bool at_start) const;
+  /// `text` is valid UTF-8. After kText no leading space is added.
+  PreTokenized Apply(std::string text, TextBegin begin) const;
 
  private:
   struct Step {

@@ -63,8 +63,10 @@ class PipelineTokenizer : public Tokenizer {
         continue;
       }
       EncodeText(text.substr(piece.span.begin, piece.span.end - piece.span.begin),
-                 piece.span.begin == 0 && !options.continues, options.parse_special,
-                 cache ? &*cache : nullptr, &ids);
+                 piece.span.begin > 0 ? TextBegin::kToken
+                 : options.continues  ? TextBegin::kText
+                                      : TextBegin::kInput,
+                 options.parse_special, cache ? &*cache : nullptr, &ids);
     }
     if (options.add_special) ids.insert(ids.end(), spec_.suffix.begin(), spec_.suffix.end());
     return ids;
@@ -107,13 +109,13 @@ class PipelineTokenizer : public Tokenizer {
     return spec_.tokens[id];
   }
 
-  void EncodeText(std::string_view text, bool at_start, bool parse_special, WordCache* cache,
+  void EncodeText(std::string_view text, TextBegin begin, bool parse_special, WordCache* cache,
                   std::vector<int32_t>* ids) const {
     const bool escaped = !IsValidUtf8(text);
     std::string work = escaped ? EscapeInvalidUtf8(text) : std::string(text);
-    if (!normalizer_.empty()) work = normalizer_.Apply(work);
+    if (!normalizer_.empty()) work = normalizer_.Apply(work, begin == TextBegin::kText);
     if (!added_.has_normalized()) {
-      EncodeWords(pre_tokenizer_.Apply(std::move(work), at_start), escaped, cache, ids);
+      EncodeWords(pre_tokenizer_.Apply(std::move(work), begin), escaped, cache, ids);
       return;
     }
     for (const TextPiece& piece : added_.SplitNormalized(work, parse_special)) {
@@ -123,7 +125,7 @@ class PipelineTokenizer : public Tokenizer {
       }
       EncodeWords(
           pre_tokenizer_.Apply(work.substr(piece.span.begin, piece.span.end - piece.span.begin),
-                               at_start && piece.span.begin == 0),
+                               piece.span.begin == 0 ? begin : TextBegin::kToken),
           escaped, cache, ids);
     }
   }

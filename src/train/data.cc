@@ -98,6 +98,7 @@ Status ForEachJson(const std::string& path,
     ++line_number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     const std::string where = path + ":" + std::to_string(line_number);
+    INK_RETURN_IF_ERROR(CheckText(line, where));
     const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object()) return InvalidArgument(where + ": expected a JSON object on one line");
     INK_RETURN_IF_ERROR(visit(json, where));
@@ -125,6 +126,11 @@ Result<const Json*> Messages(const Json& json, const std::string& where) {
         !message.contains("content")) {
       return InvalidArgument(where + ": expected every message to have \"role\" and \"content\"");
     }
+    auto weight = message.find("weight");
+    if (weight != message.end() && *weight != 0 && *weight != 1) {
+      return InvalidArgument(where + ": expected a message's \"weight\" to be 0 or 1, got " +
+                             weight->dump(-1, ' ', false, Json::error_handler_t::replace));
+    }
   }
   return &*at;
 }
@@ -135,19 +141,30 @@ struct Part {
   bool counts;
 };
 
-// The conversation as the template writes it, cut where the assistant begins and ends.
-Result<std::vector<Part>> ChatParts(const Json& messages, const ChatTemplate& chat,
-                                    const Tokenizer& tokenizer, const std::string& where) {
+// The conversation as the template writes it, cut where the assistant begins and ends. `line` may
+// hold "tools" beside "messages", and a message a "weight" of 0: it is read, not learned.
+Result<std::vector<Part>> ChatParts(const Json& line, const Json& messages,
+                                    const ChatTemplate& chat, const Tokenizer& tokenizer,
+                                    const std::string& where) {
+  Json context;
+  if (line.contains("tools")) context["tools"] = line["tools"];
+  if (tokenizer.bos_id() >= 0) context["bos_token"] = tokenizer.TokenText(tokenizer.bos_id());
+  if (tokenizer.eos_id() >= 0) context["eos_token"] = tokenizer.TokenText(tokenizer.eos_id());
   auto render = [&](size_t count, bool prompt) -> Result<std::string> {
-    Json context;
     context["messages"] = Json(messages.begin(), messages.begin() + static_cast<int64_t>(count));
     context["add_generation_prompt"] = prompt;
-    if (tokenizer.bos_id() >= 0) context["bos_token"] = tokenizer.TokenText(tokenizer.bos_id());
-    if (tokenizer.eos_id() >= 0) context["eos_token"] = tokenizer.TokenText(tokenizer.eos_id());
     auto text = chat.Render(context);
-    if (!text.ok()) return text.status().WithContext(where);
-    return text;
+    if (text.ok()) return text;
+    if (count > 0) return text.status().WithContext(where);
+    return InvalidArgument(where +
+                           ": expected another message before the assistant's first, since the "
+                           "chat template cannot begin with it (" +
+                           text.status().message() + ")");
   };
+  if (std::none_of(messages.begin(), messages.end(),
+                   [](const Json& message) { return message["role"] == "assistant"; })) {
+    return InvalidArgument(where + ": expected a message of the assistant to learn from");
+  }
   std::vector<Part> parts;
   std::string done;
   auto extend = [&](const std::string& text, bool counts) -> Status {
@@ -163,15 +180,13 @@ Result<std::vector<Part>> ChatParts(const Json& messages, const ChatTemplate& ch
   for (size_t i = 0; i < messages.size(); ++i) {
     const bool assistant = messages[i]["role"] == "assistant";
     if (assistant) {
-      if (i > 0) {
-        INK_ASSIGN_OR_RETURN(const std::string before, render(i, true));
-        INK_RETURN_IF_ERROR(extend(before, false));
-      }
+      INK_ASSIGN_OR_RETURN(const std::string before, render(i, true));
+      INK_RETURN_IF_ERROR(extend(before, false));
+    }
+    if (assistant || i + 1 == messages.size()) {
+      const bool learned = assistant && messages[i].value("weight", 1) != 0;
       INK_ASSIGN_OR_RETURN(const std::string after, render(i + 1, false));
-      INK_RETURN_IF_ERROR(extend(after, true));
-    } else if (i + 1 == messages.size()) {
-      INK_ASSIGN_OR_RETURN(const std::string after, render(i + 1, false));
-      INK_RETURN_IF_ERROR(extend(after, false));
+      INK_RETURN_IF_ERROR(extend(after, learned));
     }
   }
   return parts;
@@ -226,10 +241,22 @@ Result<std::vector<Document>> ReadDocuments(const DataSource& source, const Toke
     }
     EncodeOptions options;
     options.parse_special = source.format == DataFormat::kChat;
+    options.continues = false;
     for (const Part& part : parts) {
       const std::vector<int32_t> ids = tokenizer.Encode(part.text, options);
+      if (!part.text.empty()) options.continues = true;
       document.tokens.insert(document.tokens.end(), ids.begin(), ids.end());
-      if (!all) document.counts.insert(document.counts.end(), ids.size(), part.counts);
+      if (all) continue;
+      // What a template puts behind the token that ends an answer, nobody asks the model for.
+      auto counted = ids.end();
+      if (source.format == DataFormat::kChat) {
+        const auto end = std::find_if(ids.rbegin(), ids.rend(),
+                                      [&](int32_t id) { return tokenizer.IsEndOfGeneration(id); });
+        if (end != ids.rend()) counted = end.base();
+      }
+      for (auto id = ids.begin(); id != ids.end(); ++id) {
+        document.counts.push_back(part.counts && id < counted);
+      }
     }
     if (tokenizer.eos_id() >= 0 && source.format != DataFormat::kChat) {
       document.tokens.push_back(tokenizer.eos_id());
@@ -261,7 +288,7 @@ Result<std::vector<Document>> ReadDocuments(const DataSource& source, const Toke
       std::string label;
       if (is_chat) {
         INK_ASSIGN_OR_RETURN(const Json* messages, Messages(json, where));
-        INK_ASSIGN_OR_RETURN(parts, ChatParts(*messages, chat[0], tokenizer, where));
+        INK_ASSIGN_OR_RETURN(parts, ChatParts(json, *messages, chat[0], tokenizer, where));
       } else if (source.format == DataFormat::kLabel) {
         INK_ASSIGN_OR_RETURN(std::string text, StringField(json, "text", where));
         INK_ASSIGN_OR_RETURN(label, StringField(json, "label", where));

@@ -83,7 +83,9 @@ DocumentScore ScoreDocuments(ModelStep& step, const std::vector<const Document*>
     batch.lengths.push_back(length);
   };
   std::vector<std::vector<int32_t>> ids;
-  for (const std::string& label : labels) ids.push_back(tokenizer.Encode(" " + label));
+  for (const std::string& label : labels) {
+    ids.push_back(tokenizer.Encode(" " + label, {.continues = true}));
+  }
   for (size_t d = 0; d < documents.size(); ++d) {
     const Document& document = *documents[d];
     add(d, -1, document.tokens, document.counts);

@@ -50,7 +50,7 @@ std::vector<std::string> NaiveTokens(const std::vector<std::string>& texts,
   const Result<PreTokenizer> pre = PreTokenizer::Build(info.steps);
   std::vector<std::vector<size_t>> words;
   for (const std::string& text : texts) {
-    const PreTokenized pieces = pre->Apply(text, true);
+    const PreTokenized pieces = pre->Apply(text, TextBegin::kInput);
     for (const Span& span : pieces.words) {
       std::vector<size_t> word;
       for (size_t i = span.begin; i < span.end; ++i) {

@@ -96,7 +96,7 @@ TEST(PreTokenizerTable, EveryNameCompilesAndCoversTheText) {
     ASSERT_TRUE(pre.ok()) << name << ": " << pre.status().message();
     for (int i = 0; i < 50; ++i) {
       const std::string text = testing_support::RandomText(rng);
-      const PreTokenized pieces = pre->Apply(text, true);
+      const PreTokenized pieces = pre->Apply(text, TextBegin::kInput);
       std::string joined;
       for (const Span& span : pieces.words) {
         EXPECT_LT(span.begin, span.end);
@@ -111,7 +111,7 @@ TEST(PreTokenizerTable, EveryNameCompilesAndCoversTheText) {
 Strings Words(std::string_view name, const std::string& text) {
   const Result<PreTokenizerInfo> info = FindPreTokenizer(name);
   const Result<PreTokenizer> pre = PreTokenizer::Build(info->steps);
-  const PreTokenized pieces = pre->Apply(text, true);
+  const PreTokenized pieces = pre->Apply(text, TextBegin::kInput);
   Strings words;
   for (const Span& span : pieces.words) {
     words.push_back(pieces.text.substr(span.begin, span.end - span.begin));

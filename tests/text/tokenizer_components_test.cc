@@ -37,7 +37,7 @@ Strings P(const std::string& json, const std::string& text, bool at_start = true
   EXPECT_TRUE(read.ok()) << read.message();
   const Result<PreTokenizer> pre = PreTokenizer::Build(steps);
   EXPECT_TRUE(pre.ok()) << pre.status().message();
-  const PreTokenized pieces = pre->Apply(text, at_start);
+  const PreTokenized pieces = pre->Apply(text, at_start ? TextBegin::kInput : TextBegin::kToken);
   Strings words;
   for (const Span& span : pieces.words) {
     const std::string word = pieces.text.substr(span.begin, span.end - span.begin);

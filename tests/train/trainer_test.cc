@@ -265,22 +265,6 @@ TEST(Recipe, NamesUnknownKeysAndWrongTypes) {
   }
 }
 
-TEST(Data, BadInputIsNamedByFileAndLine) {
-  const std::string base = Folder("data");
-  auto error = [&](const std::string& content, DataFormat format) {
-    Write(base + "/x.jsonl", content);
-    return ForEachText({base + "/x.jsonl", format, 1}, [](std::string_view) { return OkStatus(); })
-        .message();
-  };
-  EXPECT_NE(error("{\"text\": \"a\"}\nnot json\n", DataFormat::kJsonText).find("x.jsonl:2"),
-            std::string::npos);
-  EXPECT_NE(error("{\"t\": 1}", DataFormat::kJsonText).find("\"text\""), std::string::npos);
-  EXPECT_NE(error("", DataFormat::kText).find("got nothing"), std::string::npos);
-  EXPECT_NE(error("ab\xff", DataFormat::kText).find("offset 2"), std::string::npos);
-  EXPECT_NE(error("{\"prompt\": \"a\"}", DataFormat::kPrompt).find("completion"),
-            std::string::npos);
-}
-
 TEST(Data, PiecesCoverEachDocumentOncePerEpoch) {
   std::vector<Document> documents(3);
   for (int i = 0; i < 95; ++i) documents[0].tokens.push_back(i);
