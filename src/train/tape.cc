@@ -179,12 +179,9 @@ void Tape::PlanRecord(const OpRecord& record) {
     forward.num_weights = 1;
     forward.weights[0] = r->weight->packed;
     NeedWorkspace(LinearWorkspaceBytes(forward));
-    MatmulParams dx;
-    dx.m = r->x.rows;
-    dx.n = r->x.cols;
-    dx.k = r->y.cols;
-    NeedWorkspace(MatmulWorkspaceBytes(dx));
-    if (parameters_->Find(*r->weight) == nullptr) {
+    const Parameter* parameter = parameters_->Find(*r->weight);
+    if (parameter == nullptr) {
+      // A block of rows at a time: never the whole weight, which is why it stays packed.
       frozen_rows_ = std::max(frozen_rows_, r->weight->packed.rows);
       LinearGradInputParams frozen;
       frozen.num_rows = r->x.rows;
@@ -192,6 +189,12 @@ void Tape::PlanRecord(const OpRecord& record) {
       NeedWorkspace(LinearGradInputWorkspaceBytes(frozen));
       return;
     }
+    MatmulParams dx;
+    dx.m = r->x.rows;
+    dx.n = r->x.cols;
+    dx.k = r->y.cols;
+    dx.b_packed = parameter->transposed;
+    NeedWorkspace(MatmulWorkspaceBytes(dx));
     MatmulParams dw;
     dw.m = r->y.cols;
     dw.n = r->x.cols;

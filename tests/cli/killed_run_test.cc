@@ -63,6 +63,10 @@ class KilledRun : public ::testing::TestWithParam<Kind> {
   std::string RunFolder(const std::string& out) const {
     return run_ / (GetParam().adapter ? out + ".run" : out);
   }
+  void Forget(const std::string& out) const {
+    fs::remove_all(RunFolder(out));
+    fs::remove_all(run_ / out);
+  }
   // Runs to the end; milliseconds that it took.
   double Complete(const std::vector<std::string>& command) {
     const auto begin = std::chrono::steady_clock::now();
@@ -95,26 +99,32 @@ class KilledRun : public ::testing::TestWithParam<Kind> {
 };
 
 TEST_P(KilledRun, AtAnyMomentGoesOnToTheSameBits) {
-  const double whole_ms = MakePlain();
+  double longest_ms = 0.5 * MakePlain();
   const auto seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 lot(seed);
   int kills = 0;
   for (int attempt = 0;; ++attempt) {
-    ASSERT_LT(attempt, 200);
+    ASSERT_LT(attempt, 300);
     const bool resume = fs::exists(RunFolder("killed"));
     ChildProcess child(Command("killed", resume), run_.log());
     // Twelve kills at most: then it may finish.
     if (kills < 12) {
-      SleepMilliseconds(std::uniform_real_distribution<>(1.0, 0.5 * whole_ms)(lot));
+      SleepMilliseconds(std::uniform_real_distribution<>(1.0, longest_ms)(lot));
       child.Signal(SIGKILL);
     }
     const int end = child.Wait();
-    if (end == 0) break;
+    if (end == 0 && kills > 2) break;
+    if (end == 0) {
+      // Other work on the machine made the first run slow, and this one was fast: once more.
+      longest_ms = 1 + longest_ms / 2;
+      kills = 0;
+      Forget("killed");
+      continue;
+    }
     ASSERT_EQ(end, -SIGKILL) << child.Output();
     ++kills;
   }
-  EXPECT_GT(kills, 2);
   ExpectSameBits("killed");
 }
 
@@ -133,7 +143,7 @@ TEST_P(KilledRun, InsideTheWriteOfACheckpointGoesOnToTheSameBits) {
   };
   int inside = 0;
   for (int attempt = 0;; ++attempt) {
-    ASSERT_LT(attempt, 60);
+    ASSERT_LT(attempt, 100);
     drain();
     ChildProcess child(Command("killed", true), run_.log());
     if (inside < 4) {
@@ -146,13 +156,19 @@ TEST_P(KilledRun, InsideTheWriteOfACheckpointGoesOnToTheSameBits) {
       child.Signal(SIGKILL);
     }
     const int end = child.Wait();
-    if (end == 0) break;
+    if (end == 0 && inside > 1) break;
+    if (end == 0) {
+      // The kills came too late, after the files were whole: once more from the start.
+      Forget("killed");
+      fs::create_directories(checkpoints);
+      ASSERT_GE(inotify_add_watch(events, checkpoints.c_str(), IN_CREATE), 0);
+      continue;
+    }
     ASSERT_EQ(end, -SIGKILL) << child.Output();
     const Files names = NamesIn(checkpoints);
     inside += std::any_of(names.begin(), names.end(), IsTemporary) ? 1 : 0;
   }
   close(events);
-  EXPECT_GE(inside, 2) << "no kill fell into a checkpoint's write";
   ExpectSameBits("killed");
 }
 
