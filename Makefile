@@ -31,16 +31,18 @@ test: install-test build/release/build.ninja
 	python3 tools/run_tests.py build/release
 
 asan: install-test
-	cmake --preset asan
-	ninja -C build/asan -j $(JOBS)
-	python3 tools/run_tests.py build/asan
+	cmake --preset asan-kernels
+	ninja -C build/asan-kernels -j $(JOBS)
+	python3 tools/run_tests.py build/asan-kernels
 
 tsan: install-test
 	cmake --preset tsan
 	ninja -C build/tsan -j $(JOBS) test_base test_cache test_scheduler test_engine
 	python3 tools/run_tests.py build/tsan base cache scheduler engine
 
-fuzz: asan
+fuzz: install-test
+	cmake --preset asan
+	ninja -C build/asan -j $(JOBS) fuzzers
 	python3 tools/run_fuzzers.py build/asan
 
 lint: install-test

@@ -8,7 +8,8 @@
 #include "base/rng.h"
 #include "engine/memory_plan.h"
 #include "engine/model_runner.h"
-#include "kernels/cpu/peaks.h"
+#include "engine/step_cost.h"
+#include "machine_limits.h"
 
 namespace ink::cli {
 namespace {
@@ -24,84 +25,6 @@ double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   size_t n = values.size();
   return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
-constexpr size_t kReadBytes = size_t{1} << 30;
-constexpr int64_t kPeakRounds = 40000;  // about 30 ms per thread
-
-enum class ComputeLimit { kInt8, kBf16, kFp32 };
-
-// One measurement of one limit, on all threads of the device.
-class Limits {
- public:
-  static Result<Limits> Create(Device& device) {
-    Limits limits(device);
-    INK_ASSIGN_OR_RETURN(limits.buffer_, device.Allocate(kReadBytes, LedgerEntry::kLoadScratch));
-    // Pages must exist, and differ from the kernel's zero page.
-    std::byte* data = limits.buffer_.data();
-    for (size_t i = 0; i < kReadBytes; i += 4096) data[i] = static_cast<std::byte>(i >> 12);
-    return limits;
-  }
-
-  double Compute(ComputeLimit which) {
-    auto loop = which == ComputeLimit::kInt8   ? loops_.int8
-                : which == ComputeLimit::kBf16 ? loops_.bf16
-                                               : loops_.fp32;
-    std::vector<double> ops(device_->num_threads());
-    auto begin = Clock::now();
-    device_->host_pool().Run([&](int t) { ops[t] = loop(kPeakRounds); });
-    double seconds = Seconds(begin);
-    double total = 0;
-    for (double o : ops) total += o;
-    return total / seconds / 1e9;
-  }
-
-  // The best of three prefetch distances.
-  double Read() {
-    double best = 0;
-    for (size_t ahead : {size_t{0}, size_t{1024}, size_t{4096}}) {
-      const int threads = device_->num_threads();
-      const size_t share = kReadBytes / threads / 4096 * 4096;
-      auto begin = Clock::now();
-      device_->host_pool().Run(
-          [&](int t) { loops_.read(buffer_.data() + t * share, share, ahead); });
-      best = std::max(best, static_cast<double>(share) * threads / Seconds(begin) / 1e9);
-    }
-    return best;
-  }
-
- private:
-  explicit Limits(Device& device) : device_(&device), loops_(PeakLoopsOf(device.ops().name)) {}
-  Device* device_;
-  const PeakLoops& loops_;
-  Buffer buffer_;
-};
-
-// Which arithmetic most of the multiplications use.
-ComputeLimit DominantLimit(const Model& model, std::string_view isa) {
-  std::map<ComputeLimit, int64_t> weights;
-  for (const Weight* w : model.parameters().matrices) {
-    ComputeLimit limit = ComputeLimit::kInt8;
-    if (w->packed.type == DType::kF32 || w->packed.type == DType::kF16) limit = ComputeLimit::kFp32;
-    if (w->packed.type == DType::kBF16) {
-      limit = isa == "avx512" ? ComputeLimit::kBf16 : ComputeLimit::kFp32;
-    }
-    weights[limit] += w->packed.rows * w->packed.cols * w->packed.experts;
-  }
-  auto best = std::max_element(weights.begin(), weights.end(),
-                               [](auto& a, auto& b) { return a.second < b.second; });
-  return best == weights.end() ? ComputeLimit::kInt8 : best->first;
-}
-
-// Bytes of weights that one decode step reads: all but the rows of an untied embedding.
-int64_t StepWeightBytes(const Model& model) {
-  int64_t bytes = model.info().weight_bytes;
-  bool has_output = false;
-  for (const Weight* w : model.parameters().matrices) has_output |= w->name == "output.weight";
-  for (const Weight* w : model.parameters().matrices) {
-    if (has_output && w->name == "token_embd.weight") bytes -= w->packed.expert_bytes;
-  }
-  return bytes;
 }
 
 class Bencher {
@@ -173,29 +96,6 @@ class Bencher {
     }
   }
 
-  // KV bytes that the attention of one query at position `position` reads.
-  int64_t KvBytes(int64_t position) const {
-    int64_t bytes = 0;
-    for (const LayerGroup& group : model_.info().groups) {
-      int64_t visible = position + 1;
-      if (group.window > 0) visible = std::min(visible, group.window);
-      bytes += GroupBlockBytes(group, options_.kv_types) * visible / kBlockTokens;
-    }
-    return bytes;
-  }
-
-  // FLOP of attention of one query at `position`: 4 per key, head and dimension.
-  double AttentionFlops(int64_t position) const {
-    double flops = 0;
-    for (const LayerGroup& group : model_.info().groups) {
-      int64_t visible = position + 1;
-      if (group.window > 0) visible = std::min(visible, group.window);
-      flops += 4.0 * static_cast<double>(visible) * group.head_dim * group.layers.size() *
-               group.num_kv_heads;
-    }
-    return flops;
-  }
-
  private:
   std::vector<int32_t> Ids(int64_t count) {
     std::vector<int32_t> ids(count);
@@ -239,7 +139,7 @@ Result<BenchReport> MeasureBench(const Model& model, Device& device, const Bench
   Bencher bencher(model, device, options);
   INK_RETURN_IF_ERROR(
       bencher.Init(max_of(options.batches), max_of(options.depths) + std::max<int64_t>(1, extra)));
-  INK_ASSIGN_OR_RETURN(Limits limits, Limits::Create(device));
+  INK_ASSIGN_OR_RETURN(MachineLimits limits, MachineLimits::Create(device));
   std::map<ComputeLimit, std::vector<double>> compute;
   std::vector<double> read;
   for (ComputeLimit c : {ComputeLimit::kInt8, ComputeLimit::kBf16, ComputeLimit::kFp32}) {
@@ -263,7 +163,8 @@ Result<BenchReport> MeasureBench(const Model& model, Device& device, const Bench
     const int64_t steps = result.prefill ? (tokens + 511) / 512 : result.generate;
     bytes += static_cast<double>(StepWeightBytes(model)) * static_cast<double>(steps);
     for (int64_t i = 0; i < (result.prefill ? 0 : result.generate); ++i) {
-      bytes += static_cast<double>(bencher.KvBytes(result.depth + i) * result.batch);
+      bytes += static_cast<double>(KvReadBytes(model.info(), options.kv_types, result.depth + i) *
+                                   result.batch);
     }
     for (int r = 0; r < options.repetitions; ++r) {
       const double compute_limit = limits.Compute(limit);

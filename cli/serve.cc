@@ -36,6 +36,8 @@ struct Options {
   int token_budget = 512;
   int drain_seconds = 60;
   std::string idle_release = "keep";
+  double peak_gops = 0;
+  double peak_read_gbps = 0;
   std::string otlp_endpoint;
   std::string otlp_ca_file;
   std::string otlp_service = "inkstone";
@@ -194,7 +196,8 @@ Status ReadConfig(const CLI::App& app, Options& o) {
       "chat_template", "max_body_bytes", "max_connections",
       "idle_release",  "models",         "adapters",
       "otlp_endpoint", "otlp_headers",   "otlp_ca_file",
-      "otlp_service",  "kv_disk",        "kv_disk_bytes"};
+      "otlp_service",  "kv_disk",        "kv_disk_bytes",
+      "peak_gops",     "peak_read_gbps"};
   for (const auto& [key, value] : file) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key.str()) == std::end(kKnown)) {
       return InvalidArgument("configuration: unknown setting '" + std::string(key.str()) + "'");
@@ -207,6 +210,8 @@ Status ReadConfig(const CLI::App& app, Options& o) {
   INK_RETURN_IF_ERROR(FromFile(file, app, "cache_type", "--cache-type", &o.engine.cache_type));
   INK_RETURN_IF_ERROR(FromFile(file, app, "idle_release", "--idle-release", &o.idle_release));
   INK_RETURN_IF_ERROR(ReadModels(file, &o.models));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "peak_gops", "--peak-gops", &o.peak_gops));
+  INK_RETURN_IF_ERROR(FromFile(file, app, "peak_read_gbps", "--peak-read-gbps", &o.peak_read_gbps));
   INK_RETURN_IF_ERROR(FromFile(file, app, "otlp_endpoint", "--otlp-endpoint", &o.otlp_endpoint));
   INK_RETURN_IF_ERROR(FromFile(file, app, "otlp_ca_file", "--otlp-ca-file", &o.otlp_ca_file));
   INK_RETURN_IF_ERROR(FromFile(file, app, "otlp_service", "--otlp-service", &o.otlp_service));
@@ -331,6 +336,7 @@ Status Serve(const CLI::App& app, Options& o) {
   settings.max_waiting = o.max_waiting;
   settings.token_budget = o.token_budget;
   settings.first = ServedName(o);
+  settings.peaks = {o.peak_gops * 1e9, o.peak_read_gbps * 1e9};
   if (!o.chat_template.empty()) {
     INK_ASSIGN_OR_RETURN(settings.chat_template, ReadTextFile(o.chat_template));
   }
@@ -447,6 +453,12 @@ CommandBody RegisterServe(CLI::App& app) {
   app.add_option("--idle-release", o->idle_release,
                  "when an idle model leaves memory: keep, at-once, or after that many seconds")
       ->capture_default_str();
+  app.add_option("--peak-gops", o->peak_gops,
+                 "what MFU is a share of, 10^9 operations per second (default: measured at start)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--peak-read-gbps", o->peak_read_gbps,
+                 "what MBU is a share of, 10^9 bytes per second (default: measured at start)")
+      ->check(CLI::PositiveNumber);
   // The names of the OpenTelemetry SDKs' own variables; a flag wins.
   app.add_option("--otlp-endpoint", o->otlp_endpoint,
                  "OpenTelemetry collector that receives traces, e.g. http://127.0.0.1:4318")

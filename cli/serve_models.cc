@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/adapter_spec.h"
+#include "machine_limits.h"
 #include "model/weight_source.h"
 #include "model_fingerprint.h"
 
@@ -93,6 +94,13 @@ Result<std::shared_ptr<ServedModel>> ServeLoader::Load(const ModelSource& source
   served.name = source.name;
   served.vocabulary_bytes = static_cast<int64_t>(loaded->tokenizer->memory_bytes());
   served.program_bytes = loaded->program_bytes;
+  served.peak_ops = settings_.peaks.ops;
+  served.peak_read_bytes = settings_.peaks.read;
+  if (served.peak_ops <= 0 || served.peak_read_bytes <= 0) {
+    const PeakRates measured = MeasurePeaks(*loaded->model, *loaded->device);
+    if (served.peak_ops <= 0) served.peak_ops = measured.ops;
+    if (served.peak_read_bytes <= 0) served.peak_read_bytes = measured.read;
+  }
   if (loaded->source != nullptr) {
     // GGUF's llama_pooling_type: 2 is the first token's state, 3 the last one's. Text generators
     // have none; their embedding is the mean.

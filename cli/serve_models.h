@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "loaded_model.h"
+#include "machine_limits.h"
 #include "serve/model_set.h"
 
 namespace ink::cli {
@@ -26,6 +27,7 @@ class ServeLoader {
     std::string chat_template;     // source; replaces the first model's own
     std::string first;             // its name
     DiskStore* kv_disk = nullptr;  // outlives every model; null for none
+    PeakRates peaks;               // 0: measured when a model was loaded
   };
   explicit ServeLoader(Settings settings) : settings_(std::move(settings)) {}
 

@@ -89,7 +89,8 @@ Engine::Engine(const Model& model, Device& device, std::shared_ptr<const Tokeniz
       device_(device),
       tokenizer_(std::move(tokenizer)),
       config_(config),
-      mask_((model.info().n_vocab + 31) / 32) {}
+      mask_((model.info().n_vocab + 31) / 32),
+      step_weight_bytes_(StepWeightBytes(model)) {}
 
 Engine::~Engine() {
   if (disk_ == nullptr) return;
@@ -359,6 +360,9 @@ void Engine::RunStep(const SchedulerOutput& output) {
   std::vector<std::vector<int32_t>> with_drafts(output.sequences.size());
   std::vector<Sequence*> who(output.sequences.size());
   const int32_t num_groups = scheduler_->cache().num_groups();
+  PhaseWork work;
+  double kv_bytes = 0;
+  bool prefills = false;
   for (size_t i = 0; i < output.sequences.size(); ++i) {
     const ScheduledSequence& scheduled = output.sequences[i];
     Sequence& sequence = *sequences_.at(scheduled.id);
@@ -392,6 +396,13 @@ void Engine::RunStep(const SchedulerOutput& output) {
     sequence.scored = false;
     if (scheduled.start + scheduled.num_tokens <= scheduler_->num_prompt_tokens(scheduled.id)) {
       totals_.prompt_tokens += scheduled.num_tokens;
+      prefills = true;
+    }
+    work.tokens += scheduled.num_tokens;
+    for (int64_t t = 0; t < scheduled.num_tokens; ++t) {
+      if (prefills) break;  // counts in decode only
+      kv_bytes +=
+          static_cast<double>(KvReadBytes(model_.info(), config_.kv_types, scheduled.start + t));
     }
   }
   runner_->Run(
@@ -412,7 +423,13 @@ void Engine::RunStep(const SchedulerOutput& output) {
         who[s]->request->spec.prompt_hidden(run[s].start + row, hidden);
       });
   ++totals_.steps;
-  totals_.step_seconds += Seconds(Clock::now() - begin);
+  work.steps = 1;
+  work.seconds = Seconds(Clock::now() - begin);
+  work.flops =
+      static_cast<double>(model_.info().flops_per_token) * static_cast<double>(work.tokens);
+  work.bytes_read = static_cast<double>(step_weight_bytes_) + (prefills ? 0 : kv_bytes);
+  totals_.step_seconds += work.seconds;
+  (prefills ? prefill_meter_ : decode_meter_).Add(work);
   for (const ScheduledSequence& scheduled : output.sequences) Settle(scheduled);
 }
 
@@ -429,6 +446,10 @@ Status Engine::CheckIntegrity() const {
 EngineStats Engine::stats() const {
   EngineStats stats = totals_;
   stats.scheduler = scheduler_->stats();
+  stats.prefill = prefill_meter_.total();
+  stats.decode = decode_meter_.total();
+  stats.recent_prefill = prefill_meter_.recent();
+  stats.recent_decode = decode_meter_.recent();
   return stats;
 }
 

@@ -18,6 +18,7 @@
 #include "engine/generation.h"
 #include "engine/model_runner.h"
 #include "engine/scheduler.h"
+#include "engine/step_cost.h"
 #include "text/tokenizer.h"
 
 namespace ink {
@@ -46,6 +47,8 @@ struct EngineStats {
   int64_t prompt_tokens = 0;     // computed in prefill
   int64_t generated_tokens = 0;  // sampled
   double step_seconds = 0;       // inside model steps
+  // Steps that compute tokens of prompts, and those that only write on; `recent` are the last ones.
+  PhaseWork prefill, decode, recent_prefill, recent_decode;
 };
 
 class Engine {
@@ -159,6 +162,8 @@ class Engine {
   RequestId next_request_ = 1;
   SequenceId next_sequence_ = 1;
   EngineStats totals_;
+  PhaseMeter prefill_meter_, decode_meter_;
+  int64_t step_weight_bytes_ = 0;
   std::deque<Ended> ended_;  // newest first
 };
 

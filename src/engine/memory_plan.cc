@@ -82,6 +82,7 @@ ProcessMemory ReadProcessMemory() {
     words >> key >> kib;
     if (key == "VmRSS:") memory.resident = kib * 1024;
     if (key == "VmHWM:") memory.peak = kib * 1024;
+    if (key == "RssFile:" || key == "RssShmem:") memory.file += kib * 1024;
   }
   return memory;
 }

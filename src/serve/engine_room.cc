@@ -56,12 +56,26 @@ Json ModelFacts(const ServedModel& model) {
   json["parameters"] = model.info().num_parameters;
   json["weight_bytes"] = model.info().weight_bytes;
   json["context"] = model.context();
+  json["peak_flops"] = model.options().peak_ops;
+  json["peak_read_bytes_per_second"] = model.options().peak_read_bytes;
   json["chat_template"] = model.has_template();
   return json;
 }
 
-// On the engine's thread.
-std::string DescribeEngine(Json json, Engine& engine) {
+Json PhaseJson(const PhaseWork& total, const PhaseWork& recent, const ServedModelOptions& options) {
+  Json json;
+  json["steps"] = total.steps;
+  json["seconds"] = total.seconds;
+  json["flops"] = total.flops;
+  json["bytes_read"] = total.bytes_read;
+  const Utilization use = UtilizationOf(recent, options);
+  json["mfu"] = use.mfu ? Json(*use.mfu) : Json();
+  json["mbu"] = use.mbu ? Json(*use.mbu) : Json();
+  return json;
+}
+
+// On the engine's thread. `peaks` are the options' alone: the model itself is not to be held here.
+std::string DescribeEngine(Json json, Engine& engine, const ServedModelOptions& peaks) {
   const EngineStats stats = engine.stats();
   const EngineView view = engine.View();
   json["at"] = std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
@@ -77,6 +91,8 @@ std::string DescribeEngine(Json json, Engine& engine) {
   json["generated_tokens"] = stats.generated_tokens;
   json["steps"] = stats.steps;
   json["step_seconds"] = stats.step_seconds;
+  json["phases"] = {{"prefill", PhaseJson(stats.prefill, stats.recent_prefill, peaks)},
+                    {"decode", PhaseJson(stats.decode, stats.recent_decode, peaks)}};
   json["groups"] = Json::array();
   for (const BlockGroupView& group : view.groups) json["groups"].push_back(GroupJson(group));
   json["in_flight"] = Json::array();
@@ -154,17 +170,20 @@ void EngineRoom::Send(RequestContext context,
       continue;
     }
     // Not the model itself: its last owner must not be its own engine's thread.
-    models[i]->engine().Post(
-        [gather, i, fresh, entry = shown[i], facts = ModelFacts(*models[i])](Engine& engine) {
-          auto text = fresh(*entry);
-          if (!text) {
-            text = DescribeEngine(facts, engine);
-            std::lock_guard lock(entry->mutex);
-            entry->json = *text;
-            entry->at = Clock::now();
-          }
-          gather->Put(i, *std::move(text));
-        });
+    ServedModelOptions peaks;
+    peaks.peak_ops = models[i]->options().peak_ops;
+    peaks.peak_read_bytes = models[i]->options().peak_read_bytes;
+    models[i]->engine().Post([gather, i, fresh, entry = shown[i], facts = ModelFacts(*models[i]),
+                              peaks](Engine& engine) {
+      auto text = fresh(*entry);
+      if (!text) {
+        text = DescribeEngine(facts, engine, peaks);
+        std::lock_guard lock(entry->mutex);
+        entry->json = *text;
+        entry->at = Clock::now();
+      }
+      gather->Put(i, *std::move(text));
+    });
   }
 }
 

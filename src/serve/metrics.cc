@@ -34,6 +34,16 @@ const Histogram::BucketBoundaries kHttpBuckets = {
 
 }  // namespace
 
+Utilization UtilizationOf(const PhaseWork& work, const ServedModelOptions& options) {
+  Utilization use;
+  if (work.seconds <= 0) return use;
+  if (options.peak_ops > 0) use.mfu = work.flops / work.seconds / options.peak_ops;
+  if (options.peak_read_bytes > 0) {
+    use.mbu = work.bytes_read / work.seconds / options.peak_read_bytes;
+  }
+  return use;
+}
+
 struct Metrics::Impl {
   prometheus::Registry registry;
 
@@ -119,6 +129,35 @@ struct Metrics::Impl {
       Gauges("inkstone_kv_disk_bytes", "Bytes of KV files on disk");
   prometheus::Family<prometheus::Gauge>& disk_writable =
       Gauges("inkstone_kv_disk_writable", "0 once writing was given up");
+  prometheus::Family<prometheus::Counter>& phase_seconds = Counters(
+      "inkstone_phase_seconds_total", "Time of steps with prompt tokens, and of pure decode steps");
+  prometheus::Family<prometheus::Counter>& phase_flops =
+      Counters("inkstone_phase_flops_total", "Arithmetic of the steps, attention excluded");
+  prometheus::Family<prometheus::Counter>& phase_bytes =
+      Counters("inkstone_phase_bytes_read_total", "Weights and, in decode, KV that the steps read");
+  prometheus::Family<prometheus::Gauge>& mfu =
+      Gauges("inkstone_mfu", "Share of the peak arithmetic in the last 64 steps of a phase");
+  prometheus::Family<prometheus::Gauge>& mbu =
+      Gauges("inkstone_mbu", "Share of the peak read bandwidth in the last 64 steps of a phase");
+  prometheus::Family<prometheus::Gauge>& peak_flops =
+      Gauges("inkstone_peak_flops", "Measured at the start: operations per second");
+  prometheus::Family<prometheus::Gauge>& peak_read =
+      Gauges("inkstone_peak_read_bytes_per_second", "Measured at the start");
+
+  void SetPhase(const ServedModel& model, const char* phase, const PhaseWork& total,
+                const PhaseWork& recent) {
+    const prometheus::Labels labels = {{"model_name", model.name()}, {"phase", phase}};
+    auto count = [&](prometheus::Family<prometheus::Counter>& family, double value) {
+      prometheus::Counter& counter = family.Add(labels);
+      if (value > counter.Value()) counter.Increment(value - counter.Value());
+    };
+    count(phase_seconds, total.seconds);
+    count(phase_flops, total.flops);
+    count(phase_bytes, total.bytes_read);
+    const Utilization use = UtilizationOf(recent, model.options());
+    if (use.mfu) mfu.Add(labels).Set(*use.mfu);
+    if (use.mbu) mbu.Add(labels).Set(*use.mbu);
+  }
   prometheus::Family<prometheus::Gauge>& rss =
       Gauges("inkstone_process_resident_bytes", "Memory by the operating system's count");
   prometheus::Family<prometheus::Gauge>& flops =
@@ -198,6 +237,12 @@ std::string Metrics::Render(const std::vector<std::shared_ptr<ServedModel>>& mod
                       static_cast<double>(s.stats.generated_tokens));
     impl_->SetCounter(impl_->steps, name, static_cast<double>(s.stats.steps));
     impl_->SetCounter(impl_->step_seconds, name, s.stats.step_seconds);
+    impl_->SetPhase(*model, "prefill", s.stats.prefill, s.stats.recent_prefill);
+    impl_->SetPhase(*model, "decode", s.stats.decode, s.stats.recent_decode);
+    if (model->options().peak_ops > 0) impl_->peak_flops.Add(labels).Set(model->options().peak_ops);
+    if (model->options().peak_read_bytes > 0) {
+      impl_->peak_read.Add(labels).Set(model->options().peak_read_bytes);
+    }
     impl_->flops.Add(labels).Set(static_cast<double>(model->info().flops_per_token));
     impl_->weight_bytes.Add(labels).Set(static_cast<double>(model->info().weight_bytes));
   }
@@ -228,8 +273,16 @@ MemoryReport ReportMemory(const std::vector<std::shared_ptr<ServedModel>>& model
   }
   MemoryReport report;
   report.process = ReadProcessMemory();
+  const struct mallinfo2 heap = mallinfo2();
   // Freed but kept by the allocator for reuse.
-  bytes[LedgerEntry::kReserve] += static_cast<int64_t>(mallinfo2().fordblks);
+  bytes[LedgerEntry::kReserve] += static_cast<int64_t>(heap.fordblks);
+  // The program grows while it runs: pages of its file are read as they are needed (the embedded
+  // model's among them), connections and requests live on the heap. Buffers of a device are on
+  // neither; of the heap, what has an entry of its own is not counted twice.
+  const int64_t named = bytes[LedgerEntry::kVocabulary] + bytes[LedgerEntry::kHostCaches];
+  const auto in_use = static_cast<int64_t>(heap.uordblks + heap.hblkhd);
+  bytes[LedgerEntry::kProgram] = std::max(
+      bytes[LedgerEntry::kProgram], report.process.file + std::max<int64_t>(0, in_use - named));
   for (const auto& [entry, count] : bytes) {
     report.entries.emplace_back(LedgerEntryName(entry), count);
     report.total += count;

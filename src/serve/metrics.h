@@ -3,17 +3,28 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "engine/generation.h"
 #include "engine/memory_plan.h"
+#include "engine/step_cost.h"
 #include "serve/engine_thread.h"
 
 namespace ink {
 
 class ServedModel;
+struct ServedModelOptions;
+
+/// Shares of the machine's limits, as `inkstone bench` defines them; nothing where no step was made
+/// or no limit is known.
+struct Utilization {
+  std::optional<double> mfu;
+  std::optional<double> mbu;
+};
+Utilization UtilizationOf(const PhaseWork& work, const ServedModelOptions& options);
 
 /// Thread-safe.
 class Metrics {

@@ -43,6 +43,9 @@ struct ServedModelOptions {
   Pooling pooling = Pooling::kMean;
   int64_t vocabulary_bytes = 0;
   int64_t program_bytes = 0;
+  // What the machine can do at most with this model, per second; 0: unknown, no MFU or MBU.
+  double peak_ops = 0;
+  double peak_read_bytes = 0;
   std::shared_ptr<void> resources;  // what the engine runs on; goes after it
   AdapterBudgetFn adapter_budget;   // empty: no bound
 };

@@ -87,6 +87,8 @@ inline std::shared_ptr<ServedModel> TinyServed(int32_t sequences = 4, int64_t ma
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   ServedModelOptions options;
   options.name = "tiny";
+  options.peak_ops = 1e12;
+  options.peak_read_bytes = 1e10;
   auto model = ServedModel::Create(std::move(engine).value(), loaded.model->info(),
                                    loaded.ledger.get(), options);
   EXPECT_TRUE(model.ok()) << model.status().message();

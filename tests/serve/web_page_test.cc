@@ -104,6 +104,24 @@ TEST(EngineRoom, ShowsRequestsAndBlocks) {
   EXPECT_EQ(ended["completion_tokens"], 100);
   EXPECT_GT(ended["decode_s"].get<double>(), 0);
   EXPECT_EQ(engine["generated_tokens"], 100);
+  const Json& decode = engine["phases"]["decode"];
+  EXPECT_EQ(decode["steps"], 99);
+  EXPECT_EQ(engine["phases"]["prefill"]["steps"], 1);
+  EXPECT_GT(decode["mbu"].get<double>(), 0);
+  // The gauges are the same numbers.
+  const std::string metrics = server.Get("/metrics").body;
+  for (const char* phase : {"prefill", "decode"}) {
+    for (const char* name : {"mfu", "mbu"}) {
+      const std::string head =
+          std::string("inkstone_") + name + "{model_name=\"tiny\",phase=\"" + phase + "\"} ";
+      const size_t at = metrics.find(head);
+      ASSERT_NE(at, std::string::npos) << head;
+      EXPECT_NEAR(std::stod(metrics.substr(at + head.size())),
+                  engine["phases"][phase][name].get<double>(), 1e-6);
+    }
+  }
+  EXPECT_NE(metrics.find("inkstone_peak_flops{model_name=\"tiny\"} 1000000000000"),
+            std::string::npos);
   for (const Json& group : engine["groups"]) {
     EXPECT_EQ(group["blocks"].get<int>(), group["free"].get<int>() + group["cached"].get<int>() +
                                               group["owned"].get<int>() +

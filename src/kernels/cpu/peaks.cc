@@ -1,7 +1,6 @@
 #include "kernels/cpu/peaks.h"
 
-#include "kernels/cpu/avx2/peaks.h"
-#include "kernels/cpu/avx512/peaks.h"
+#include "kernels/cpu/vector_isas.h"
 
 namespace ink {
 namespace {
@@ -52,16 +51,14 @@ void ScalarRead(const std::byte* data, size_t bytes, size_t) noexcept {
   (void)sink;
 }
 
-constexpr PeakLoops kAvx512 = {"avx512", avx512::PeakInt8, avx512::PeakBf16, avx512::PeakFp32,
-                               avx512::Read};
-constexpr PeakLoops kAvx2 = {"avx2", avx2::PeakInt8, None, avx2::PeakFp32, avx2::Read};
 constexpr PeakLoops kReference = {"reference", ScalarInt8, None, ScalarFp32, ScalarRead};
 
 }  // namespace
 
 const PeakLoops& PeakLoopsOf(std::string_view isa) {
-  if (isa == kAvx512.isa) return kAvx512;
-  if (isa == kAvx2.isa) return kAvx2;
+  for (const VectorIsa& vector : VectorIsas()) {
+    if (vector.peaks->isa == isa) return *vector.peaks;
+  }
   return kReference;
 }
 

@@ -1,15 +1,15 @@
 // Which training kernels go with which op table, and the workspace that they all need.
-#include "kernels/cpu/avx2/train_kernels.h"
-#include "kernels/cpu/avx512/train_kernels.h"
 #include "kernels/cpu/reference/train_kernels.h"
+#include "kernels/cpu/vector_isas.h"
 #include "kernels/cuda_device.h"
 
 namespace ink {
 
 const TrainKernels& TrainKernelsFor(std::string_view op_table) {
-  if (op_table == "avx512") return avx512::kTrainKernels;
   if (op_table == "cuda" && CudaTrainKernels() != nullptr) return *CudaTrainKernels();
-  if (op_table == "avx2") return avx2::kTrainKernels;
+  for (const VectorIsa& isa : VectorIsas()) {
+    if (isa.ops->name == op_table) return *isa.train;
+  }
   return reference::kTrainKernels;
 }
 

@@ -31,6 +31,13 @@ export interface BlockGroup {
   map: string;
 }
 
+export interface Phase {
+  steps: number;
+  seconds: number;
+  mfu: number | null; // shares of the machine's limits, 0 to 1; null where unknown
+  mbu: number | null;
+}
+
 export interface EngineState {
   model: string;
   architecture: string;
@@ -50,6 +57,7 @@ export interface EngineState {
   generated_tokens: number;
   steps: number;
   step_seconds: number;
+  phases?: { prefill: Phase; decode: Phase };
   groups: BlockGroup[];
   in_flight: RequestInfo[];
   ended: RequestInfo[];
@@ -205,6 +213,12 @@ export function formatBytes(bytes: number): string {
 export function formatRate(value: number): string {
   if (value >= 1000) return Math.round(value).toLocaleString('en');
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(value > 0 ? 2 : 0);
+}
+
+export function formatShare(value: number | null | undefined): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return '–';
+  const percent = value * 100;
+  return `${percent >= 9.95 ? percent.toFixed(0) : percent.toFixed(1)} %`;
 }
 
 export function formatSeconds(s: number): string {

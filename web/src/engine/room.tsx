@@ -4,7 +4,7 @@ import { ApiError, get } from '../api/client';
 import { BlockMap } from './block_map';
 import { Chart, type Series } from './chart';
 import {
-  byteCeiling, cellsOf, formatBytes, formatRate, formatSeconds, History, MemoryHistory, niceCeiling,
+  byteCeiling, cellsOf, formatBytes, formatRate, formatSeconds, formatShare, History, MemoryHistory, niceCeiling,
   type EngineState,
 } from './history';
 import { parseHistograms, quantile, since, type Histogram } from './prometheus';
@@ -153,6 +153,8 @@ export function EngineRoom({ apiKey, onLevel }: {
       <dl class="figures">
         <Figure tone="prefill" name="grinding" unit="tok/s prefill" value={formatRate(last?.prefill ?? 0)} id="prefill-rate" />
         <Figure tone="decode" name="writing" unit="tok/s decode" value={formatRate(last?.decode ?? 0)} id="decode-rate" />
+        <Figure tone="prefill" name="MFU" unit="of peak arithmetic, prefill" value={formatShare(state.phases?.prefill.mfu)} id="mfu" />
+        <Figure tone="decode" name="MBU" unit="of peak bandwidth, decode" value={formatShare(state.phases?.decode.mbu)} id="mbu" />
         <Figure name="running" unit={`of ${state.max_sequences}`} value={String(state.running)} />
         <Figure name="waiting" unit={state.swapped > 0 ? `${state.swapped} swapped out` : 'in the queue'} value={String(state.waiting)} />
         <Figure name="first token" unit={`p95 ${formatSeconds(latencies?.ttft[1] ?? NaN)}`} value={formatSeconds(latencies?.ttft[0] ?? NaN)} />
