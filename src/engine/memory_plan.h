@@ -31,8 +31,8 @@ Result<MemoryPlan> PlanMemory(const Model& model, Device& device, const EngineCo
 /// kOutOfMemory with the arithmetic when the plan exceeds `budget` bytes (0: no budget).
 Status CheckBudget(const MemoryPlan& plan, uint64_t budget);
 
-/// Resident bytes of this process now, and at most so far (VmRSS, VmHWM); of those now, the pages of
-/// files: its own text and data, libraries, mapped models.
+/// Resident bytes of this process now, and at most so far (VmRSS, VmHWM); of those now, the pages
+/// of files: its own text and data, libraries, mapped models.
 struct ProcessMemory {
   int64_t resident = 0;
   int64_t peak = 0;
