@@ -204,12 +204,12 @@ Status DiskStore::Scan() {
   return OkStatus();
 }
 
-void DiskStore::Erase(const Key& key) {
+void DiskStore::Erase(Key key) {
   auto found = entries_.find(key);
   if (found == entries_.end()) return;
   stats_.bytes -= found->second.bytes;
   lru_.erase(found->second.used);
-  const std::string path = PathOf(key);  // `key` may be the list's own
+  const std::string path = PathOf(key);
   entries_.erase(found);
   unlink(path.c_str());
 }
@@ -323,6 +323,11 @@ void DiskStore::Write(Job job) {
       unlink(unfinished.c_str());
     }
   }
+  // Said before the block leaves the queue: whoever flushes may count on it.
+  if (problem != 0 && log_) {
+    log_("KV directory '" + directory_ + "': " + std::strerror(problem) +
+         "; no further block is written, those in it are still read");
+  }
   {
     std::lock_guard lock(mutex_);
     queued_.erase(job.key);
@@ -338,10 +343,6 @@ void DiskStore::Write(Job job) {
     }
   }
   idle_.notify_all();
-  if (problem != 0 && log_) {
-    log_("KV directory '" + directory_ + "': " + std::strerror(problem) +
-         "; no further block is written, those in it are still read");
-  }
 }
 
 bool DiskStore::Get(const CacheScope& scope, std::span<const int32_t> prefix, int32_t group,

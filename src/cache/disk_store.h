@@ -96,7 +96,7 @@ class DiskStore {
   Status Scan();
   void WriterLoop();
   void Write(Job job);
-  void Erase(const Key& key);  // under mutex_
+  void Erase(Key key);  // under mutex_; a copy, since what it is called with may be in the list
   void Reject(const Key& key, const std::string& why);
   std::string PathOf(const Key& key) const;
   static Key KeyOf(const CacheScope& scope, std::span<const int32_t> prefix, int32_t group);
