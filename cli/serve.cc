@@ -92,14 +92,25 @@ Status CheckNames(const Options& o) {
   return OkStatus();
 }
 
-// [[models]] tables: name, path, context, sequences.
-Status ReadModels(const toml::table& file, std::vector<ModelSource>* out) {
-  if (!file.contains("models")) return OkStatus();
-  const toml::array* list = file["models"].as_array();
-  if (list == nullptr) return InvalidArgument("configuration: expected [[models]] tables");
+// The [[name]] tables of `file`; none where it has none.
+Result<std::vector<const toml::table*>> Tables(const toml::table& file, const std::string& name) {
+  std::vector<const toml::table*> tables;
+  if (!file.contains(name)) return tables;
+  const Status bad = InvalidArgument("configuration: expected [[" + name + "]] tables");
+  const toml::array* list = file[name].as_array();
+  if (list == nullptr) return bad;
   for (const toml::node& node : *list) {
     const toml::table* table = node.as_table();
-    if (table == nullptr) return InvalidArgument("configuration: expected [[models]] tables");
+    if (table == nullptr) return bad;
+    tables.push_back(table);
+  }
+  return tables;
+}
+
+// [[models]] tables: name, path, context, sequences.
+Status ReadModels(const toml::table& file, std::vector<ModelSource>* out) {
+  INK_ASSIGN_OR_RETURN(const std::vector<const toml::table*> tables, Tables(file, "models"));
+  for (const toml::table* table : tables) {
     ModelSource source;
     for (const auto& [key, value] : *table) {
       const std::string name(key.str());
@@ -126,12 +137,8 @@ Status ReadModels(const toml::table& file, std::vector<ModelSource>* out) {
 
 // [[adapters]] tables: name, path, scale, model (absent: the first).
 Status ReadAdapters(const toml::table& file, const std::string& first, Options& o) {
-  if (!file.contains("adapters")) return OkStatus();
-  const toml::array* list = file["adapters"].as_array();
-  if (list == nullptr) return InvalidArgument("configuration: expected [[adapters]] tables");
-  for (const toml::node& node : *list) {
-    const toml::table* table = node.as_table();
-    if (table == nullptr) return InvalidArgument("configuration: expected [[adapters]] tables");
+  INK_ASSIGN_OR_RETURN(const std::vector<const toml::table*> tables, Tables(file, "adapters"));
+  for (const toml::table* table : tables) {
     AdapterSource source;
     std::string model = first;
     for (const auto& [key, value] : *table) {

@@ -332,22 +332,24 @@ TEST(ServedAdapters, AKeyHasThoseItWasGiven) {
   EXPECT_EQ(statuses(make({"other"}, {"tales"})), (std::vector<int>{403, 403, 403}));
 }
 
+// Whatever the source says, a tiny model under the source's name.
+Result<std::shared_ptr<ServedModel>> LoadTiny(const ModelSource& source) {
+  static std::deque<Loaded> all;  // these outlive every server
+  const Loaded& loaded = all.emplace_back(Load(TinyPath(TinyModels()[2]), 1));
+  EngineConfig config;
+  config.context = kTinyContext;
+  INK_ASSIGN_OR_RETURN(auto engine,
+                       Engine::Create(*loaded.model, *loaded.device, TinyTokenizer(), config));
+  ServedModelOptions served;
+  served.name = source.name;
+  return ServedModel::Create(std::move(engine), loaded.model->info(), loaded.ledger.get(), served);
+}
+
 // A model that was released comes back without its adapters; a request for one brings it.
 TEST(ServedAdapters, ComeBackWithAWokenModel) {
-  static std::deque<Loaded> all;  // these outlive every server
   ServiceOptions options = TestServer::Options(TinyServed());
   options.model_set.idle_release = 30ms;
-  options.model_set.load = [](const ModelSource& source) -> Result<std::shared_ptr<ServedModel>> {
-    const Loaded& loaded = all.emplace_back(Load(TinyPath(TinyModels()[2]), 1));
-    EngineConfig config;
-    config.context = kTinyContext;
-    INK_ASSIGN_OR_RETURN(auto engine,
-                         Engine::Create(*loaded.model, *loaded.device, TinyTokenizer(), config));
-    ServedModelOptions served;
-    served.name = source.name;
-    return ServedModel::Create(std::move(engine), loaded.model->info(), loaded.ledger.get(),
-                               served);
-  };
+  options.model_set.load = LoadTiny;
   ModelSource source;
   source.name = "tiny";
   source.adapters = {{"tales", TalesPath(), 1.0f}, {"broken", Path("missing"), 1.0f}};
@@ -365,19 +367,8 @@ TEST(ServedAdapters, ComeBackWithAWokenModel) {
 }
 
 TEST(ServedAdapters, ComeWithALoadedModel) {
-  static std::deque<Loaded> all;
   ServiceOptions options = TestServer::Options(TinyServed());
-  options.model_set.load = [](const ModelSource& source) -> Result<std::shared_ptr<ServedModel>> {
-    const Loaded& loaded = all.emplace_back(Load(TinyPath(TinyModels()[2]), 1));
-    EngineConfig config;
-    config.context = kTinyContext;
-    INK_ASSIGN_OR_RETURN(auto engine,
-                         Engine::Create(*loaded.model, *loaded.device, TinyTokenizer(), config));
-    ServedModelOptions served;
-    served.name = source.name;
-    return ServedModel::Create(std::move(engine), loaded.model->info(), loaded.ledger.get(),
-                               served);
-  };
+  options.model_set.load = LoadTiny;
   TestServer server(options);
   auto load = [&](const std::string& model, const Json& adapters) {
     return server
